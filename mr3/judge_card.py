@@ -1,0 +1,78 @@
+"""`judge.json`: what a judge must be run with, kept beside the model so that it can't get the wrong prompt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mr3.artifacts import read_json, write_json
+from mr3.inference.engine import Sampling
+from mr3.records import Mode, Strategy
+
+FILE = "judge.json"
+
+
+class JudgeCard(BaseModel):
+    """Prompt profile, strategy, modes, sampling and limits of one judge."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str = Field(description="prompt profile, see mr3.prompts")
+    strategy: Strategy = "eng-eng"
+    modes: tuple[Mode, ...] = ("pointwise", "pairwise", "binary")
+    sampling: Sampling = Sampling()
+    max_prompt_tokens: int
+    max_output_tokens: int
+
+    @property
+    def max_model_len(self) -> int:
+        """Tokens that the engine must hold per request."""
+        return self.max_prompt_tokens + self.max_output_tokens
+
+
+_PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=20, max_tokens=16_384)
+_PUBLISHED: dict[str, Strategy] = {
+    "en-prompt-en-thinking": "eng-eng",
+    "tgt-prompt-en-thinking": "tgt-eng",
+    "tgt-prompt-tgt-thinking": "tgt-tgt",
+}
+
+
+def published_card(model: str) -> JudgeCard | None:
+    """The built-in card of a published `rubricreward/mR3-Qwen3-*` id, or None (model cards, 2025-10)."""
+    for size in ("4B", "8B", "14B"):
+        for suffix, strategy in _PUBLISHED.items():
+            if model == f"rubricreward/mR3-Qwen3-{size}-{suffix}":
+                return JudgeCard(
+                    profile="mr3-train",
+                    strategy=strategy,
+                    modes=("pairwise", "binary"),
+                    sampling=_PAPER,
+                    max_prompt_tokens=16_384,
+                    max_output_tokens=16_384,
+                )
+    return None
+
+
+def write_card(folder: Path, card: JudgeCard) -> None:
+    """Put the card beside a saved model."""
+    write_json(folder / FILE, card.model_dump(mode="json"))
+
+
+def load_card(model: str) -> JudgeCard:
+    """The card of a judge folder or published id.
+
+    Raises:
+        ValueError: when the model is no judge: there is no card for it.
+    """
+    path = Path(model) / FILE
+    if path.is_file():
+        return JudgeCard.model_validate(read_json(path))
+    card = published_card(model)
+    if card is None:
+        raise ValueError(
+            f"{model} is not a judge: there is no {FILE} in it and it is not a published rubricreward/mR3 id. "
+            "Train one with `mr3 sft`, or write a judge.json with its prompt profile"
+        )
+    return card

@@ -1,0 +1,111 @@
+"""Render a task into messages.
+
+The layout is mR3's (instruction, rubric and response format in the system message; input and
+responses in the user message), so that prompts of one rubric share their prefix. Data can't pose
+as markup: chat-template tokens in it are neutralised, and nothing is substituted twice.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from mr3.records import Task
+
+_SPECIAL = re.compile(r"<\|([^<>|\s]{1,40})\|>|<(/?)(think|tool_call|tool_response)>")
+_HEADING = re.compile(r"^(\s*)#(\s)", re.MULTILINE)
+
+
+class Rendered(BaseModel):
+    """What goes to the chat template, and what the assistant's turn is made to begin with."""
+
+    model_config = ConfigDict(frozen=True)
+
+    system: str
+    user: str
+    assistant_prefix: str = "<think>"
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """System and user turn."""
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": self.user}]
+
+
+def neutralise(text: str) -> str:
+    """Make chat-template tokens inside data inert, visibly: `<|im_end|>` becomes `<¦im_end¦>`.
+
+    Covers `<|...|>` tokens, think and tool tags; ordinary text comes back unchanged.
+    """
+    return _SPECIAL.sub(lambda m: f"<¦{m.group(1)}¦>" if m.group(1) else f"<¦{m.group(2)}{m.group(3)}¦>", text)
+
+
+def _body(text: str) -> str:
+    """A data field: neutralised, and without lines that look like the prompt's own headings."""
+    return _HEADING.sub(r"\1\\#\2", neutralise(text))
+
+
+def _conversation(task: Task) -> str:
+    if isinstance(task.input, str):
+        return _body(task.input)
+    return "\n".join(f"<{m.role}>\n{_body(m.content)}\n</{m.role}>" for m in task.input)
+
+
+@cache
+def _compact_texts() -> dict[str, Any]:
+    source = resources.files("mr3.prompts") / "compact.yaml"
+    texts: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
+    return texts
+
+
+def _rubric_lines(task: Task) -> str:
+    criteria = [f"{i}. {neutralise(c.description)}" for i, c in enumerate(task.rubric.criteria, start=1)]
+    levels = [f"{label}: {neutralise(text)}" for label, text in task.rubric.levels.items()]
+    return "\n".join(criteria + levels)
+
+
+def _section(title: str, body: str) -> str:
+    return f"# {title}\n{body}"
+
+
+def _compact(task: Task) -> Rendered:
+    texts = _compact_texts()
+    head = texts["headings"]
+    wanted = json.dumps({"explanation": "...", "score": " | ".join(task.labels)}, ensure_ascii=False)
+    system = "\n".join(
+        (
+            _section(head["instruction"], task.instruction or texts["instruction"][task.mode]),
+            _section(head["rubric"], _rubric_lines(task)),
+            _section(head["format"], wanted),
+        )
+    )
+    sections = [_section(head["input"], _conversation(task))]
+    if task.reference is not None:
+        sections.append(_section(head["reference"], _body(task.reference)))
+    if task.mode == "pairwise":
+        titles = ["Assistant A", "Assistant B"]
+    else:
+        titles = [head["response"]]
+    sections += [_section(title, _body(text)) for title, text in zip(titles, task.responses, strict=True)]
+    sections.append(_section(head["answer"], ""))
+    return Rendered(system=system, user="\n".join(sections).rstrip("\n"))
+
+
+PROFILES: dict[str, Callable[[Task], Rendered]] = {"compact": _compact}
+
+
+def render(task: Task, profile: str) -> Rendered:
+    """Render one task by a named profile.
+
+    Raises:
+        ValueError: for an unknown profile.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown prompt profile {profile!r}: choose one of {', '.join(PROFILES)}")
+    return PROFILES[profile](task)

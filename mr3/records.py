@@ -1,0 +1,142 @@
+"""The record types that flow between stages: tasks in, verdicts out, pools in, preferences out.
+
+Pure pydantic: importing this module loads neither torch, vllm nor ray.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from mr3.rubrics import Rubric
+
+Mode = Literal["pointwise", "pairwise", "binary"]
+Strategy = Literal["eng-eng", "tgt-eng", "tgt-tgt", "tgt-tgt-translated"]
+
+PAIRWISE_LABELS = ("Assistant A", "Assistant B", "Tie")
+BINARY_LABELS = ("true", "false")
+POINTWISE_LABELS = ("1", "2", "3", "4", "5")
+DEFAULT_LABELS: dict[str, tuple[str, ...]] = {
+    "pairwise": PAIRWISE_LABELS,
+    "binary": BINARY_LABELS,
+    "pointwise": POINTWISE_LABELS,
+}
+
+
+class Record(BaseModel):
+    """A strict, immutable row."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Message(Record):
+    """One chat turn."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class Task(Record):
+    """One question for the judge: t, i, a and r of the paper (section 2).
+
+    `responses` holds two texts for pairwise (A first), one for pointwise and binary.
+    `language` is the language of the input, as an ISO 639 code.
+    """
+
+    id: str
+    mode: Mode
+    input: str | list[Message]
+    responses: list[str]
+    rubric: Rubric
+    language: str
+    instruction: str | None = Field(None, description="replaces the profile's own instruction text")
+    reference: str | None = None
+
+    @model_validator(mode="after")
+    def _count_responses(self) -> Task:
+        wanted = 2 if self.mode == "pairwise" else 1
+        if len(self.responses) != wanted:
+            raise ValueError(
+                f"task {self.id!r}: mode {self.mode} takes {wanted} response(s), got {len(self.responses)}"
+            )
+        return self
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The legal scores, in order."""
+        return tuple(self.rubric.levels) or DEFAULT_LABELS[self.mode]
+
+
+class Outcome(StrEnum):
+    """What became of one judgement. Only `ok` carries a score."""
+
+    OK = "ok"
+    PARSE_FAILED = "parse_failed"
+    TRUNCATED = "truncated"
+    OFF_SCALE = "off_scale"
+    TOO_LONG = "too_long"
+    ENGINE_FAILED = "engine_failed"
+
+
+class Verdict(Record):
+    """One judgement. A failed verdict has a reason and no score."""
+
+    id: str
+    task_id: str
+    outcome: Outcome
+    score: str | None = None
+    expected: float | None = Field(None, description="expected score; P(A better) for pairwise")
+    distribution: dict[str, float] | None = Field(None, description="label -> probability")
+    outside_mass: float | None = Field(None, description="probability outside the legal labels")
+    repaired: bool = False
+    explanation: str | None = None
+    trace: str | None = None
+    reason: str | None = Field(None, description="why the verdict failed")
+    swapped: bool = Field(False, description="judged with A and B exchanged; score is mapped back")
+    sample: int = 0
+    attempts: int = 1
+    judge: str = ""
+    rubric_hash: str = ""
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+
+    @model_validator(mode="after")
+    def _score_only_when_ok(self) -> Verdict:
+        assert (self.score is not None) == (self.outcome is Outcome.OK), "only ok verdicts have a score"
+        return self
+
+
+class Candidate(Record):
+    """One off-policy response and where it came from."""
+
+    text: str
+    policy: str
+    id: str = ""
+
+
+class PoolRow(Record):
+    """A prompt with n candidate responses from one or several policies."""
+
+    prompt_id: str
+    prompt: str | list[Message]
+    language: str
+    responses: list[Candidate] = Field(min_length=1)
+    reference: str | None = None
+    meta: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def messages(self) -> list[dict[str, str]]:
+        """The prompt as chat messages."""
+        if isinstance(self.prompt, str):
+            return [{"role": "user", "content": self.prompt}]
+        return [m.model_dump() for m in self.prompt]
+
+
+def stable_hash(*parts: Any, length: int = 32) -> str:
+    """A hex digest of JSON-able values, the same in every process and under every PYTHONHASHSEED."""
+    blob = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(blob.encode(), digest_size=length // 2).hexdigest()

@@ -1,0 +1,85 @@
+"""Rubrics: named criteria in order, or one description per score level, validated when they are loaded.
+
+A rubric is data (YAML or a record); its content hash goes into every verdict's id, so that a changed
+rubric means a new judgement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+
+class Criterion(BaseModel):
+    """One thing that the judge looks at; earlier criteria rank higher."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    description: str = Field(min_length=1)
+    weight: float = 1.0
+
+    @field_validator("weight")
+    @classmethod
+    def _finite_positive(cls, weight: float) -> float:
+        if not math.isfinite(weight) or weight <= 0:
+            raise ValueError(f"weight must be a finite number above 0, got {weight}")
+        return weight
+
+
+class Rubric(BaseModel):
+    """Ranked criteria, and optionally a description per score level (`levels`: label -> text, worst first)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = "rubric"
+    language: str = "en"
+    criteria: list[Criterion] = Field(default_factory=list)
+    levels: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Rubric:
+        if not self.criteria and not self.levels:
+            raise ValueError(f"rubric {self.name!r} has neither criteria nor levels: name at least one criterion")
+        for kind in ("name", "description"):
+            values = [getattr(c, kind).strip().casefold() for c in self.criteria]
+            twice = sorted({v for v in values if values.count(v) > 1})
+            if twice:
+                raise ValueError(
+                    f"rubric {self.name!r} has duplicate criteria: the {kind} {twice[0]!r} is used more than "
+                    "once; merge them or rename one"
+                )
+        return self
+
+    @property
+    def content_hash(self) -> str:
+        """Of what the judge sees (not of the rubric's name)."""
+        seen = self.model_dump(exclude={"name"})
+        blob = json.dumps(seen, ensure_ascii=False, sort_keys=True)
+        return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
+
+
+def load_rubric(source: str | Path | dict[str, object]) -> Rubric:
+    """Read one rubric from a mapping or a YAML file.
+
+    Raises:
+        ValueError: naming the file and the criterion, when the rubric is not valid.
+    """
+    where = "rubric" if isinstance(source, dict) else str(source)
+    if isinstance(source, dict):
+        data: object = source
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise ValueError(f"no rubric file at {path}: give the path of a YAML file with `criteria:`")
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return Rubric.model_validate(data)
+    except ValidationError as error:
+        lines = [f"  {'.'.join(str(p) for p in e['loc']) or 'rubric'}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{where} is not a valid rubric:\n" + "\n".join(lines)) from error

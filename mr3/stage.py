@@ -1,0 +1,74 @@
+"""The frame of every stage's `main`: --config, overrides, clean errors, a resumable Ctrl-C.
+
+A stage module defines a config model, a `run(config)` and
+`def main(argv=None): return stage_main("sft", SftConfig, run, argv, __doc__)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+from mr3.config import StageConfig, load_config
+
+C = TypeVar("C", bound=StageConfig)
+
+
+def _fields(model: type[StageConfig]) -> str:
+    rows = ["keys of the config (override any with --key value, nested ones with --a.b value):"]
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)!r}"
+        about = f"  {field.description}" if field.description else ""
+        rows.append(f"  {name}: {default[:100]}{about}")
+    return "\n".join(rows)
+
+
+def stage_main(
+    stage: str,
+    model: type[C],
+    run: Callable[[C], None],
+    argv: Sequence[str] | None,
+    about: str | None = None,
+) -> int:
+    """Parse arguments, load the config, run the stage; return the exit code.
+
+    2 is a user's error (printed as one message), 130 an interrupt.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"mr3 {stage}",
+        description=(about or "").strip(),
+        epilog=_fields(model),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", help="YAML file of this stage")
+    parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
+    arguments, overrides = parser.parse_known_args(argv)
+    logging.basicConfig(
+        level=logging.WARNING if arguments.quiet else logging.INFO,
+        format="%(asctime)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    if arguments.quiet:
+        os.environ["MR3_QUIET"] = "1"
+    try:
+        config = load_config(model, arguments.config, overrides)
+        run(config)
+    except ValueError as error:
+        if os.environ.get("MR3_TRACEBACK"):
+            raise
+        print(f"mr3 {stage}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"mr3 {stage}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def quiet() -> bool:
+    """Whether progress bars are unwanted: `--quiet`, or no terminal."""
+    return bool(os.environ.get("MR3_QUIET")) or not sys.stderr.isatty()
