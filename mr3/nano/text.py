@@ -1,0 +1,137 @@
+"""Pretraining text of the nano base: languages, number words, arithmetic, copying, statements about attributes.
+
+Nothing here judges: no rubric, no assistants to compare, no score, no verdict. A test reads the generator's output
+for those.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+
+from mr3.nano.checks import analyse
+from mr3.nano.facts import Content, Question, contents, flip
+from mr3.nano.packs import CRITERIA, FAMILIES, LANGUAGES, english_wordings, packs
+from mr3.nano.responses import Mix, garble, splice, write_response
+
+
+class TextWorld:
+    """A seeded stream of short documents."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.contents: list[Content] = contents()
+        self.kinds: list[tuple[float, Callable[[], str]]] = [
+            (0.22, self.dialogue),
+            (0.16, self.one_text),
+            (0.42, self.two_texts),
+            (0.07, self.number_drill),
+            (0.05, self.dictionary),
+            (0.04, self.record),
+            (0.04, self.same_or_not),
+        ]
+
+    def documents(self) -> Iterator[str]:
+        """Endless documents."""
+        weights = [w for w, _ in self.kinds]
+        makers = [make for _, make in self.kinds]
+        while True:
+            yield self.rng.choices(makers, weights)[0]()
+
+    def question(self, language: str | None = None) -> Question:
+        """Any content in any family and language."""
+        content = flip(self.rng.choice(self.contents), self.rng)
+        return Question(content, self.rng.choice(FAMILIES), language or self.rng.choice(LANGUAGES))
+
+    def response(self, question: Question) -> str:
+        """Any response, one in six of them damaged."""
+        text = write_response(question, Mix(language=0.65).sample(self.rng), self.rng)
+        point = self.rng.random()
+        if point < 0.11:
+            return garble(text, self.rng)
+        if point < 0.17:
+            return splice(text, write_response(question, Mix().sample(self.rng), self.rng), self.rng)
+        return text
+
+    def dialogue(self) -> str:
+        """A question and a response, mostly a right one in the same language."""
+        question = self.question()
+        mix = Mix(correct=0.85, language=0.9)
+        return f"{question.text}\n{write_response(question, mix.sample(self.rng), self.rng)}"
+
+    def _statement(self, name: str) -> str:
+        """The key of an attribute, now and then in other plain words."""
+        if self.rng.random() < 0.3:
+            return f"{self.rng.choice(english_wordings()[name]['traits'])} = {name}"
+        return name
+
+    def one_text(self) -> str:
+        """A text with some of its attributes, the evidence first."""
+        question = self.question()
+        text = self.response(question)
+        findings = analyse(question.language, question.reference, text)
+        lines = [question.text, f"x: {text}"]
+        for name in self.rng.sample(CRITERIA, self.rng.randint(2, 4)):
+            finding = findings[name]
+            lines.append(
+                f"{self._statement(name)}{subject(name, question)}: x {finding.evidence} {'yes' if finding.met else 'no'}"
+            )
+        return "\n".join(lines)
+
+    def two_texts(self) -> str:
+        """Two texts side by side, attribute by attribute."""
+        question = self.question()
+        texts = [self.response(question), self.response(question)]
+        found = [analyse(question.language, question.reference, t) for t in texts]
+        lines = [question.text, f"x: {texts[0]}", f"y: {texts[1]}"]
+        for name in self.rng.sample(CRITERIA, self.rng.randint(2, 4)):
+            parts = [f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip("xy", found, strict=True)]
+            lines.append(f"{self._statement(name)}{subject(name, question)}: {', '.join(parts)}")
+        return "\n".join(lines)
+
+    def number_drill(self) -> str:
+        """Number words and small sums."""
+        pack = packs()[self.rng.choice(LANGUAGES)]
+        lines = []
+        for _ in range(4):
+            n, m = self.rng.randint(1, 12), self.rng.randint(1, 12)
+            word = self.rng.randint(1, 24)
+            lines.append(f"{pack.number(word)} = {word}, {n} + {m} = {n + m}, {max(n, m)} - {min(n, m)} = {abs(n - m)}")
+        return "\n".join(lines)
+
+    def dictionary(self) -> str:
+        """The same sentence or word in two languages."""
+        one, two = (packs()[c] for c in self.rng.sample(LANGUAGES, 2))
+        kind = self.rng.choice(("thanks", "answer", "unsure", "filler", "nouns"))
+        at = self.rng.randrange(len(getattr(one, kind)))
+        n = self.rng.randint(1, 24)
+        left = getattr(one, kind)[at].replace("{n}", str(n))
+        right = getattr(two, kind)[at].replace("{n}", str(n))
+        return f"{one.name}: {left}\n{two.name}: {right}"
+
+    def record(self) -> str:
+        """Plain JSON."""
+        pack = packs()[self.rng.choice(LANGUAGES)]
+        fields = {"name": self.rng.choice(pack.nouns), "count": str(self.rng.randint(1, 24)), "language": pack.name}
+        names = self.rng.sample(sorted(fields), self.rng.randint(2, 3))
+        return json.dumps({name: fields[name] for name in names}, ensure_ascii=False)
+
+    def same_or_not(self) -> str:
+        """Equality of things side by side."""
+        pack = packs()[self.rng.choice(LANGUAGES)]
+        lines = []
+        for _ in range(5):
+            n = self.rng.randint(1, 24)
+            m = n if self.rng.random() < 0.5 else self.rng.randint(1, 24)
+            lines.append(f"{n} {pack.number(m)} {m} {'same' if n == m else 'differ'}")
+        return "\n".join(lines)
+
+
+def subject(name: str, question: Question) -> str:
+    """What a finding is compared with: the right number, or the question's language."""
+    if name == "correct":
+        return f" {question.reference}"
+    if name == "language":
+        return f" {packs()[question.language].name}"
+    return ""
