@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from importlib import resources
 
+import yaml
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -13,9 +14,9 @@ from mr3.nano.text import TextWorld
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 MARKS = ("<think>", "</think>")
-VOCABULARY = 2_560
+VOCABULARY = 3_072
 CONTEXT = 8_192
-_SPLIT = r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_SPLIT = r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+| ?\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' -}}"
@@ -25,11 +26,15 @@ CHAT_TEMPLATE = (
 
 
 def _templates() -> list[str]:
-    texts = (resources.files("mr3.prompts") / "compact.yaml").read_text(encoding="utf-8")
-    wordings = [w for kinds in english_wordings().values() for w in itertools.chain(*kinds.values())]
-    wordings += [w for p in packs().values() for kinds in p.criteria.values() for w in kinds]
-    answer = 'system user assistant Assistant A Assistant B Tie true false {"explanation": "...", "score": "'
-    return [texts, answer, *wordings]
+    """Texts of the prompts, often enough that their words become single tokens."""
+    texts = yaml.safe_load((resources.files("mr3.prompts") / "compact.yaml").read_text(encoding="utf-8"))
+    frame = [*texts["instruction"].values(), *(f"# {title}\n" for title in texts["headings"].values())]
+    frame += ["<|im_start|>system\n", "user\n", "assistant\n", '{"explanation": "...", "score": "..."}\n']
+    frame += ["# Assistant A\n", "Assistant A | Assistant B | Tie", "true | false", "so: Assistant A is better by polite"]
+    frame += ["All criteria are met.", "Not met: polite", "They are the same.", "missed 1 of 3, so 4"]
+    english = [w for kinds in english_wordings().values() for w in itertools.chain(*kinds.values())]
+    others = [w for p in packs().values() for kinds in p.criteria.values() for w in kinds]
+    return (frame + english) * 1_000 + others * 100
 
 
 def train_tokenizer(seed: int = 0, documents: int = 30_000) -> PreTrainedTokenizerFast:
@@ -48,7 +53,7 @@ def train_tokenizer(seed: int = 0, documents: int = 30_000) -> PreTrainedTokeniz
         show_progress=False,
     )
     world = itertools.islice(TextWorld(seed).documents(), documents)
-    tokenizer.train_from_iterator(itertools.chain(world, _templates() * 30), trainer)
+    tokenizer.train_from_iterator(itertools.chain(world, _templates()), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
