@@ -26,6 +26,10 @@ def _pair(comparison: Comparison) -> Pair:
     )
 
 
+def _ids(comparison: Comparison) -> list[str]:
+    return sorted((comparison.a, comparison.b))
+
+
 def _all(decided: Sequence[Comparison]) -> list[Comparison]:
     return list(decided)
 
@@ -37,8 +41,8 @@ def _best_worst(decided: Sequence[Comparison]) -> list[Comparison]:
         net[comparison.winner or ""] += 1
         net[comparison.loser or ""] -= 1
 
-    def rank(c: Comparison) -> tuple[float, float, str, str]:
-        return (net[c.loser or ""] - net[c.winner or ""], -(c.margin or 0.0), *sorted((c.a, c.b)))
+    def rank(c: Comparison) -> tuple[float, float, *tuple[str, ...]]:
+        return (net[c.loser or ""] - net[c.winner or ""], -(c.margin or 0.0), *_ids(c))
 
     best = min(decided, key=rank)
     return [best] if net[best.winner or ""] > net[best.loser or ""] else []
@@ -73,9 +77,7 @@ def select_pairs(
     decided = [c for c in comparisons if c.winner is not None and (c.margin or 0.0) >= min_margin]
     if not decided:
         return []
-    kept = sorted(RULES[rule](decided), key=lambda c: sorted((c.a, c.b)))
-    if limit is not None and len(kept) > limit:
-        lots = {id(c): stable_hash("limit", seed, prompt_id, *sorted((c.a, c.b)), length=16) for c in kept}
-        chosen = sorted(kept, key=lambda c: lots[id(c)])[:limit]
-        kept = [c for c in kept if any(c is d for d in chosen)]
-    return [_pair(c) for c in kept]
+    kept = RULES[rule](decided)
+    if limit is not None:
+        kept = sorted(kept, key=lambda c: stable_hash("limit", seed, prompt_id, *_ids(c), length=16))[:limit]
+    return [_pair(c) for c in sorted(kept, key=_ids)]

@@ -42,7 +42,9 @@ def shuffled(values: Sequence[Any], *key: Any) -> list[Any]:
     return [values[i] for i in order]
 
 
-def plan_pairs(plan: str, ids: Sequence[str], seed: int, prompt_id: str, cap: int | None = None) -> list[tuple[str, str]]:
+def plan_pairs(
+    plan: str, ids: Sequence[str], seed: int, prompt_id: str, cap: int | None = None
+) -> list[tuple[str, str]]:
     """The comparisons of one prompt as pairs of response ids, first shown first; at most `cap` of them.
 
     Raises:

@@ -1,0 +1,40 @@
+"""One Ray session: joined where RAY_ADDRESS names one, else started here and shut down at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+NAMESPACE = "mr3"
+
+
+@contextmanager
+def ray_session(cpus: int | None = None) -> Iterator[str]:
+    """Yield the session's address.
+
+    `cpus` are logical: Ray Data's tasks and our actors each want one, so there are more than cores by default.
+    """
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    if ray.is_initialized():
+        yield ray.get_runtime_context().gcs_address
+        return
+    address = os.environ.get("RAY_ADDRESS")
+    settings = {"namespace": NAMESPACE, "logging_level": logging.WARNING, "log_to_driver": False}
+    if address:
+        ray.init(address=address, **settings)
+    else:
+        ray.init(address="local", num_cpus=cpus or 8, include_dashboard=False, **settings)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()

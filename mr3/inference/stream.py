@@ -1,0 +1,71 @@
+"""Groups of work through an actor pool on Ray Data: no barrier between batches, bounded queues, any order out.
+
+A group is what must stay together on one replica (all judgements of one prompt): a name and a JSON payload.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Source = str | Path | Sequence[dict[str, str]]
+
+
+class StreamSettings(BaseModel):
+    """The actor pool and its queues."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    replicas_min: int = Field(1, ge=1)
+    replicas_max: int = Field(1, ge=1)
+    batch_groups: int = Field(16, ge=1, description="groups per hand-over")
+    concurrency: int = Field(6, ge=1, description="batches that one actor works on at once")
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+
+
+def stream_groups(
+    source: Source,
+    worker: type,
+    worker_kwargs: dict[str, Any],
+    settings: StreamSettings,
+    expand: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """Yield (group, decoded result) as results come.
+
+    `source` is a Parquet path with the columns that `expand` wants, or rows of `group` and `payload`.
+    `expand` (a picklable function over a batch of columns) turns source rows into `group` and `payload` columns in
+    Ray Data tasks. `worker` is a class whose async `__call__` maps a batch to the same columns.
+    """
+    import ray
+
+    if isinstance(source, str | Path):
+        data = ray.data.read_parquet(str(source))
+    else:
+        if not source:
+            return
+        blocks = max(1, min(64, len(source) // settings.batch_groups))
+        data = ray.data.from_items(list(source), override_num_blocks=blocks)
+    if expand is not None:
+        data = data.map_batches(expand, batch_size=settings.batch_groups, num_cpus=0.25)
+    results = data.map_batches(
+        worker,
+        fn_constructor_kwargs=worker_kwargs,
+        batch_size=settings.batch_groups,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=settings.replicas_min,
+            max_size=settings.replicas_max,
+            max_tasks_in_flight_per_actor=2 * settings.concurrency,
+        ),
+        num_cpus=settings.num_cpus,
+        num_gpus=settings.num_gpus,
+        max_concurrency=settings.concurrency,
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}},
+    )
+    for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+        for group, payload in zip(batch["group"], batch["payload"], strict=True):
+            yield str(group), json.loads(payload)

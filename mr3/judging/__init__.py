@@ -1,0 +1,1 @@
+"""Judging: tasks in, verdicts out; render, generate, parse, map back, remember."""

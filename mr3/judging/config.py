@@ -1,0 +1,111 @@
+"""Which judge, and how it is run: the `judge:` block of every config that judges. Free of torch, vllm and ray."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from mr3.artifacts import hash_path
+from mr3.inference.engine import EngineConfig, Sampling
+from mr3.judge_card import FILE, JudgeCard, load_card
+from mr3.records import stable_hash
+
+# What of a model folder decides its verdicts; logs and optimizer states beside it do not. The card acts
+# through the prompt and the sampling, which are in a verdict's id themselves.
+_DECISIVE = (
+    "*.safetensors",
+    "*.bin",
+    "config.json",
+    "adapter_config.json",
+    "tokenizer*",
+    "chat_template*",
+    "vocab*",
+    "merges*",
+)
+
+
+class JudgeConfig(BaseModel):
+    """A judge by folder or hub id. Its `judge.json` says how it is prompted; what is set here must agree with it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: str = Field(description="model folder, or hub id")
+    revision: str | None = Field(None, description="hub revision; pin it: it is part of every verdict's id")
+    backend: Literal["vllm", "endpoint"] = "vllm"
+    url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
+    engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
+    shared: bool = Field(False, description="one engine in a named Ray actor for all that use this judge")
+    sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
+    profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
+    max_prompt_tokens: int | None = Field(None, description="needed where the model has no judge.json")
+    max_output_tokens: int | None = Field(None, description="needed where the model has no judge.json")
+
+    @field_validator("sampling")
+    @classmethod
+    def _known(cls, sampling: dict[str, Any]) -> dict[str, Any]:
+        Sampling.model_validate(sampling)
+        return sampling
+
+    @property
+    def card(self) -> JudgeCard:
+        """The judge's card with this config's sampling.
+
+        Raises:
+            ValueError: when the model has no card and no profile is given, or card and config disagree.
+        """
+        base = self._base_card()
+        limit = base.max_output_tokens
+        own = {**base.sampling.model_dump(), "max_tokens": min(base.sampling.max_tokens, limit)}
+        if "max_tokens" not in base.sampling.model_fields_set:
+            own["max_tokens"] = limit
+        if self.sampling.get("max_tokens", 0) > limit:
+            raise ValueError(
+                f"judge.sampling.max_tokens {self.sampling['max_tokens']} is over the {limit} output tokens of the "
+                f"judge's card: set at most {limit}"
+            )
+        return base.model_copy(update={"sampling": Sampling.model_validate({**own, **self.sampling})})
+
+    def _base_card(self) -> JudgeCard:
+        given = {
+            "profile": self.profile,
+            "max_prompt_tokens": self.max_prompt_tokens,
+            "max_output_tokens": self.max_output_tokens,
+        }
+        try:
+            card = load_card(self.model)
+        except ValueError as error:
+            missing = [name for name, value in given.items() if value is None]
+            if not missing:
+                return JudgeCard.model_validate(given)
+            raise ValueError(f"{error}, or set judge.{', judge.'.join(missing)}") from error
+        for name, value in given.items():
+            if value is not None and value != getattr(card, name):
+                raise ValueError(
+                    f"judge.{name} is {value!r}, but the card ({FILE}) of {self.model} says {getattr(card, name)!r}: "
+                    "a judge runs only with what it was trained with; leave the key out"
+                )
+        return card
+
+    def engine_config(self) -> EngineConfig:
+        """The engine that hosts this judge; it holds the longest prompt and answer of the card."""
+        return EngineConfig(
+            model=self.model,
+            revision=self.revision,
+            backend=self.backend,
+            url=self.url,
+            engine=self.engine,
+            max_model_len=self.card.max_model_len,
+            shared=self.shared,
+        )
+
+    def identity(self) -> str:
+        """What the verdicts' ids hold of the model: a hash of a folder's contents, or id@revision."""
+        folder = Path(self.model)
+        if not folder.is_dir():
+            return f"{self.model}@{self.revision or 'main'}"
+        files = sorted({file for pattern in _DECISIVE for file in folder.glob(pattern) if file.is_file()})
+        if not files:
+            raise ValueError(f"{folder} holds no model: expected config.json and weights in it")
+        return f"model@{stable_hash({f.name: hash_path(f) for f in files}, length=16)}"

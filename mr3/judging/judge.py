@@ -1,0 +1,188 @@
+"""The judge: render a task, generate, parse, undo an exchange of A and B, and report what the scores' own odds were.
+
+A plain class over the engine protocol; it knows neither Ray nor the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from mr3.inference.engine import Completion, Engine, Request, Sampling
+from mr3.judge_card import JudgeCard
+from mr3.judging.chat import ChatPrompt
+from mr3.judging.expected import Reading, answer_until_score, read_tokens, settle
+from mr3.judging.scale import expected_score, mirrored
+from mr3.parsing import Parsed, parse
+from mr3.prompts import render
+from mr3.records import Outcome, Record, Task, Verdict, stable_hash
+
+# Enough rounds for any label that two branches share; each round is one token per open branch.
+_MAX_ROUNDS = 4
+
+
+class JudgeItem(Record):
+    """One judgement to make: a task, in which order it is shown, and which of k samples it is."""
+
+    task: Task
+    swapped: bool = Field(False, description="show A and B exchanged (pairwise only)")
+    sample: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _only_pairs_swap(self) -> JudgeItem:
+        if self.swapped and self.task.mode != "pairwise":
+            raise ValueError(f"task {self.task.id!r}: only pairwise tasks can be judged swapped")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An item with its prompt and its identity."""
+
+    item: JudgeItem
+    id: str
+    prompt: str
+    rubric_hash: str
+
+
+class Judge:
+    """One judge behind one engine.
+
+    Args:
+        card: prompt profile, sampling and limits.
+        tokenizer: with the chat template that the judge was trained with.
+        engine: anything that keeps the engine protocol.
+        judge_id: content hash of the model, or id@revision; part of every verdict's id.
+    """
+
+    def __init__(self, card: JudgeCard, tokenizer: Any, engine: Engine, judge_id: str) -> None:
+        self.card = card
+        self.engine = engine
+        self.judge_id = judge_id
+        self._tokenizer = tokenizer
+        self._chat = ChatPrompt(tokenizer)
+        self._sampling: dict[str, Any] = card.sampling.model_dump(mode="json")
+
+    def prepare(self, item: JudgeItem) -> Prepared:
+        """Render one item and name it.
+
+        Raises:
+            ValueError: when the judge was not trained for the item's mode, or its labels can't be exchanged.
+        """
+        task = item.task
+        if task.mode not in self.card.modes:
+            known = ", ".join(self.card.modes)
+            raise ValueError(f"task {task.id!r} is {task.mode}, and this judge was trained for {known} only")
+        shown = task
+        if item.swapped:
+            mirrored(task.labels)  # refuses labels that can't be mapped back, before any work is spent
+            shown = task.model_copy(update={"responses": task.responses[::-1]})
+        prompt = self._chat.text(render(shown, self.card.profile))
+        rubric_hash = task.rubric.content_hash
+        content = task.model_dump(mode="json", exclude={"id", "rubric"})
+        identity = stable_hash(
+            content, rubric_hash, prompt, self.judge_id, self._sampling, item.swapped, item.sample, task.labels
+        )
+        return Prepared(item, identity, prompt, rubric_hash)
+
+    def _requests(self, prepared: Sequence[Prepared]) -> list[Request]:
+        """Text and token ids of every prompt; tokenised here in one call, so that the engine's loop need not."""
+        ids = self._tokenizer([p.prompt for p in prepared], add_special_tokens=False)["input_ids"]
+        return [
+            Request(id=p.id, prompt=p.prompt, prompt_ids=tokens, sampling=self._sampling_of(p.id))
+            for p, tokens in zip(prepared, ids, strict=True)
+        ]
+
+    def _sampling_of(self, identity: str) -> Sampling:
+        """A configured seed becomes one per judgement: samples differ, and nothing depends on the batch."""
+        sampling = self.card.sampling
+        if sampling.seed is None:
+            return sampling
+        return sampling.model_copy(update={"seed": int(identity[:8], 16)})
+
+    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
+        """The verdicts of some items, in their order. Judgements fail as outcomes; only a dead engine raises."""
+        return await self.judge_prepared([self.prepare(item) for item in items])
+
+    async def judge_prepared(self, prepared: Sequence[Prepared]) -> list[Verdict]:
+        """As `judge`, for items that were prepared already (and looked up in a store)."""
+        if not prepared:
+            return []
+        completions = await self.engine.generate(self._requests(prepared))
+        assert [c.id for c in completions] == [p.id for p in prepared], "engines keep order and ids"
+        parsed = [parse(c.text, p.item.task.labels, c.finish) for p, c in zip(prepared, completions, strict=True)]
+        odds: list[tuple[dict[str, float], float] | None] = [None] * len(prepared)
+        if self.card.sampling.logprobs:
+            odds = await self._odds(prepared, completions, parsed)
+        return [self._verdict(*row) for row in zip(prepared, completions, parsed, odds, strict=True)]
+
+    async def _odds(
+        self, prepared: Sequence[Prepared], completions: Sequence[Completion], parsed: Sequence[Parsed]
+    ) -> list[tuple[dict[str, float], float] | None]:
+        """Distribution and outside mass of every `ok` answer, asking for single tokens where some are open."""
+        readings: dict[int, Reading] = {}
+        for i, (p, completion, result) in enumerate(zip(prepared, completions, parsed, strict=True)):
+            if result.outcome is Outcome.OK:
+                labels = p.item.task.labels
+                found = read_tokens(completion.logprobs or [], labels)
+                # Nothing to read (an engine without logprobs for it, a repaired key): force the score from its start.
+                readings[i] = found or Reading(dict.fromkeys(labels, 0.0), open={"": 1.0})
+        one_token = Sampling(max_tokens=1, logprobs=self.card.sampling.logprobs)
+        for _ in range(_MAX_ROUNDS):
+            asked = [(i, text, mass) for i, reading in readings.items() for text, mass in settle(reading)]
+            if not asked:
+                break
+            requests = [
+                Request(
+                    id=f"{prepared[i].id}-{n}",
+                    prompt=prepared[i].prompt + answer_until_score(completions[i].text) + text,
+                    sampling=one_token,
+                )
+                for n, (i, text, _) in enumerate(asked)
+            ]
+            answers = await self.engine.generate(requests)
+            for (i, text, mass), answer in zip(asked, answers, strict=True):
+                top = answer.logprobs[0].top if answer.logprobs else {}
+                readings[i].spread(top, mass, text)
+        return [readings[i].finish() if i in readings else None for i in range(len(prepared))]
+
+    def _verdict(
+        self,
+        prepared: Prepared,
+        completion: Completion,
+        parsed: Parsed,
+        odds: tuple[dict[str, float], float] | None,
+    ) -> Verdict:
+        item = prepared.item
+        labels, mode = item.task.labels, item.task.mode
+        score, distribution, outside = parsed.score, None, None
+        if odds is not None:
+            distribution, outside = odds
+        if item.swapped:
+            back = mirrored(labels)
+            score = back[score] if score is not None else None
+            if distribution is not None:
+                distribution = {label: distribution[back[label]] for label in labels}
+        return Verdict(
+            id=prepared.id,
+            task_id=item.task.id,
+            outcome=parsed.outcome,
+            score=score,
+            expected=expected_score(distribution, labels, mode) if distribution is not None else None,
+            distribution=distribution,
+            outside_mass=outside,
+            repaired=parsed.repaired,
+            explanation=parsed.explanation,
+            trace=parsed.trace,
+            reason=completion.error if completion.error and parsed.score is None else parsed.reason,
+            swapped=item.swapped,
+            sample=item.sample,
+            attempts=completion.attempts,
+            judge=self.judge_id,
+            rubric_hash=prepared.rubric_hash,
+            prompt_tokens=completion.prompt_tokens,
+            output_tokens=completion.output_tokens,
+        )

@@ -1,0 +1,119 @@
+"""What the TRL stages share: TRL's own config from a `trl:` block, models from folders, plain progress, resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.models.auto.tokenization_auto import AutoTokenizer
+
+log = logging.getLogger("mr3.training")
+T = TypeVar("T")
+_HUB_ID = re.compile(r"^[\w.\-]+/[\w.\-]+$")
+
+
+def trl_config(kind: type[T], options: dict[str, Any], output_dir: Path, seed: int) -> T:
+    """TRL's config dataclass from a YAML block, with CPU defaults where there is no GPU.
+
+    Raises:
+        ValueError: for a name that TRL's dataclass does not have, with the nearest one.
+    """
+    known = {f.name for f in dataclasses.fields(kind) if f.init}  # type: ignore[arg-type]
+    for name in options:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise ValueError(f"trl.{name} is not an option of {kind.__name__}{hint}")
+    defaults: dict[str, Any] = {
+        "output_dir": str(output_dir),
+        "seed": seed,
+        "data_seed": seed,
+        "report_to": "none",
+        "disable_tqdm": True,
+        "save_only_model": False,
+        "save_total_limit": 1,
+    }
+    if not torch.cuda.is_available():
+        defaults |= {"use_cpu": True, "bf16": False, "gradient_checkpointing": False}
+    return kind(**{k: v for k, v in (defaults | options).items() if k in known})
+
+
+def use_threads() -> None:
+    """One torch thread on a CPU unless OMP_NUM_THREADS says otherwise (two spinning threads were slower)."""
+    if not torch.cuda.is_available():
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+
+def check_model(model: str) -> str:
+    """A folder with a config, or a hub id.
+
+    Raises:
+        ValueError: for a folder that is missing or holds no model.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"{model} holds no model (no config.json): give the folder that a training stage wrote")
+    elif not _HUB_ID.match(model) or folder.parts[0] in ("runs", "mr3", ".", ".."):
+        raise ValueError(f"no model folder at {model}: train it first, or give a hub id such as Qwen/Qwen3-4B")
+    return model
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checked folder or hub id, padding on the right for training."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(check_model(model))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(model: str) -> PreTrainedModel:
+    """A causal language model: fp32 on a CPU, as stored on a GPU."""
+    dtype = "auto" if torch.cuda.is_available() else torch.float32
+    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(check_model(model), dtype=dtype)
+    return loaded
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint of a trainer's folder, for `resume_from_checkpoint`."""
+    found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
+    return str(max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]))) if found else None
+
+
+class PlainProgress(TrainerCallback):
+    """One plain line per logging step, and the learning curve for metrics.json."""
+
+    def __init__(self, name: str, keys: tuple[str, ...] = ("loss",)) -> None:
+        self.name, self.keys = name, keys
+        self.curve: list[dict[str, float]] = []
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Called by the trainer."""
+        if not logs or self.keys[0] not in logs:
+            return
+        row = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
+        self.curve.append({"step": float(state.global_step), **row})
+        shown = ", ".join(f"{k} {row[k]:.4f}" for k in self.keys if k in row)
+        log.info("%s: step %d/%d %s", self.name, state.global_step, state.max_steps, shown)

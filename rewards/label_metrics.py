@@ -1,0 +1,84 @@
+"""The numbers of one labelling run, from its counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from mr3.stats import wilson
+from rewards.collect import Counts
+from rewards.ingest import Ingested
+from rewards.noise import kept_error
+
+
+def label_metrics(
+    counts: Counts, ingested: Ingested, *, from_store: int, seconds: float, both_orders: bool, checked: bool
+) -> dict[str, Any]:
+    """What goes into metrics.json.
+
+    `verdicts_per_s` counts verdicts that were made in this run, over the wall time of the stream
+    (without the start of the pool's reading, with the start of the engine).
+    """
+    totals: Counter[str] = Counter()
+    for counter in counts.languages.values():
+        totals.update(counter)
+    verdicts, fresh = totals["verdicts"], totals["verdicts"] - from_store
+    metrics: dict[str, Any] = {
+        "prompts": totals["prompts"],
+        "responses": totals["responses"],
+        "duplicate_responses": totals["duplicates"],
+        "set_aside": {
+            "rows": ingested.rows_set_aside,
+            "responses": ingested.responses_set_aside,
+            "reasons": dict(ingested.reasons.most_common(20)),
+        },
+        "verdicts": verdicts,
+        "outcomes": dict(sorted(counts.outcomes.items())),
+        "ok": wilson(totals["ok"], verdicts),
+        "repaired": wilson(totals["repaired"], verdicts),
+        "generated": wilson(_generated(counts), verdicts),
+        "from_store": from_store,
+        "verdicts_per_s": round(fresh / seconds, 2) if fresh and seconds > 0 else None,
+        "stream_s": round(seconds, 2),
+        "comparisons": totals["comparisons"],
+        "pairs": totals["pairs"],
+        "ties": totals["ties"],
+        "failed_comparisons": totals["failed"],
+        "flips": totals["flips"],
+        "languages": {name: _of_language(c, checked) for name, c in sorted(counts.languages.items())},
+    }
+    judged = totals["comparisons"] - totals["failed"]
+    if both_orders:
+        metrics["flip_rate"] = wilson(totals["flips"], judged)
+        if judged:
+            metrics["kept_error_from_flips"] = round(kept_error(totals["flips"] / judged), 6)
+    if checked:
+        metrics["pair_accuracy"] = _pair_accuracy(totals)
+    return metrics
+
+
+def _generated(counts: Counts) -> int:
+    """Verdicts for which the judge wrote something: all but prompts over the limit and dead engines."""
+    return sum(n for outcome, n in counts.outcomes.items() if outcome not in ("too_long", "engine_failed"))
+
+
+def _of_language(counter: Counter[str], checked: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "prompts": counter["prompts"],
+        "responses": counter["responses"],
+        "verdicts": counter["verdicts"],
+        "ok": wilson(counter["ok"], counter["verdicts"]),
+        "comparisons": counter["comparisons"],
+        "pairs": counter["pairs"],
+        "yield": wilson(counter["prompts_with_pairs"], counter["prompts"]),
+        "pairs_per_comparison": wilson(counter["pairs"], counter["comparisons"]),
+    }
+    if checked:
+        found["pair_accuracy"] = _pair_accuracy(counter)
+    return found
+
+
+def _pair_accuracy(counter: Counter[str]) -> dict[str, Any]:
+    """Right pairs over pairs whose responses truly differ under the rubric; truly equal ones are counted beside."""
+    decided = counter["right"] + counter["wrong"]
+    return {**wilson(counter["right"], decided), "truly_equal": counter["equal"]}

@@ -1,0 +1,85 @@
+"""Rows of the labelling tables (columns in `rewards.tables`) from records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mr3.records import PoolRow, Verdict
+from rewards.plans import distinct
+from rewards.records import Comparison, Pair
+from rewards.tasks import TaskSettings, Unit, shown_text, text_hash
+
+
+def response_rows(row: PoolRow, settings: TaskSettings) -> list[dict[str, Any]]:
+    """One row per response of the pool, also of those that are judged as another, equal one."""
+    judged_as = distinct(row.responses)
+    return [
+        {
+            "prompt_id": row.prompt_id,
+            "response_id": r.id,
+            "policy": r.policy,
+            "language": row.language,
+            "judged_as": judged_as[r.id],
+            "text_hash": text_hash(r.text.strip()),
+            "chars": len(r.text),
+            "cut": shown_text(r.text, settings) != r.text,
+        }
+        for r in row.responses
+    ]
+
+
+def verdict_row(row: PoolRow, unit: Unit, verdict: Verdict) -> dict[str, Any]:
+    """One judgement and what it was about."""
+    flat = verdict.model_dump(mode="json")
+    flat["distribution"] = None if verdict.distribution is None else json.dumps(verdict.distribution)
+    return {
+        **flat,
+        "prompt_id": row.prompt_id,
+        "response_ids": list(unit.response_ids),
+        "language": row.language,
+        "mode": unit.task.mode,
+    }
+
+
+def comparison_row(
+    row: PoolRow, comparison: Comparison, truth: int | None, policies: Mapping[str, str]
+) -> dict[str, Any]:
+    """One comparison, with the ground truth where there is a checker."""
+    return {
+        **comparison.model_dump(exclude={"verdict_ids"}),
+        "verdict_ids": list(comparison.verdict_ids),
+        "prompt_id": row.prompt_id,
+        "language": row.language,
+        "policy_a": policies[comparison.a],
+        "policy_b": policies[comparison.b],
+        "truth": truth,
+    }
+
+
+def preference_row(row: PoolRow, pair: Pair, judges: Mapping[str, str], settings: TaskSettings) -> dict[str, Any]:
+    """One preference in TRL's explicit conversational form, with where it comes from.
+
+    Args:
+        judges: verdict id -> judge id.
+    """
+    responses = {r.id: r for r in row.responses}
+    chosen, rejected = responses[pair.chosen], responses[pair.rejected]
+    assert chosen.text.strip() != rejected.text.strip(), "identical responses made a pair"
+    return {
+        "prompt": row.messages,
+        "chosen": [{"role": "assistant", "content": chosen.text}],
+        "rejected": [{"role": "assistant", "content": rejected.text}],
+        "prompt_id": row.prompt_id,
+        "language": row.language,
+        "chosen_policy": chosen.policy,
+        "rejected_policy": rejected.policy,
+        "chosen_id": chosen.id,
+        "rejected_id": rejected.id,
+        "judge": judges[pair.verdict_ids[0]],
+        "rubric_hash": settings.rubric.content_hash,
+        "verdict_ids": list(pair.verdict_ids),
+        "p_better": pair.p_better,
+        "margin": pair.margin,
+    }

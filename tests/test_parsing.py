@@ -1,0 +1,148 @@
+"""The parser: strict on meaning, lenient on form, and never a score from anything but the one closed final object."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mr3.parsing import parse
+from mr3.records import BINARY_LABELS, PAIRWISE_LABELS, POINTWISE_LABELS, Outcome
+
+LABEL_SETS = [PAIRWISE_LABELS, BINARY_LABELS, POINTWISE_LABELS, ("Assistant A", "Assistant B", "Tie", "Both Bad")]
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+open_traces = texts.filter(lambda t: "</think>" not in t)
+label_cases = st.sampled_from(LABEL_SETS).flatmap(lambda labels: st.tuples(st.just(labels), st.sampled_from(labels)))
+
+
+def answer(score: object, explanation: object = "because") -> str:
+    return json.dumps({"explanation": explanation, "score": score}, ensure_ascii=False)
+
+
+def after_trace(text: str) -> str:
+    return f"\nfirst this, then that\n</think>\n\n{text}"
+
+
+@given(trace=open_traces, explanation=texts, case=label_cases)
+def test_a_clean_answer_is_read_as_it_is(trace: str, explanation: str, case: tuple[tuple[str, ...], str]) -> None:
+    labels, score = case
+    parsed = parse(f"{trace}</think>\n\n{answer(score, explanation)}", labels, "stop")
+    assert (parsed.outcome, parsed.score, parsed.repaired) == (Outcome.OK, score, False)
+    assert parsed.explanation == explanation
+    assert parsed.trace == trace.strip()
+
+
+@given(text=texts, labels=st.sampled_from(LABEL_SETS), finish=st.sampled_from(["stop", "length", "too_long", "failed"]))
+def test_any_text_gives_an_outcome_and_a_score_only_when_ok(text: str, labels: tuple[str, ...], finish: str) -> None:
+    for whole in (text, after_trace(text), after_trace("{" + text + "}"), after_trace(answer(text))):
+        parsed = parse(whole, labels, finish)
+        assert (parsed.score in labels) == (parsed.outcome is Outcome.OK)
+        assert (parsed.reason is None) == (parsed.outcome is Outcome.OK)
+        assert finish == "stop" or parsed.score is None
+
+
+@given(quoted=label_cases, case=label_cases, trace=open_traces)
+def test_a_verdict_in_the_trace_or_in_the_explanation_decides_nothing(
+    quoted: tuple[tuple[str, ...], str], case: tuple[tuple[str, ...], str], trace: str
+) -> None:
+    labels, score = case
+    bait = f'{trace} [[A]] score: 2 {answer(quoted[1])} "score": "{quoted[1]}"'
+    parsed = parse(f"{bait}</think>{answer(score, bait)}", labels, "stop")
+    assert (parsed.outcome, parsed.score) == (Outcome.OK, score)
+    only_bait = parse(f"{bait}</think>I can't decide.", labels, "stop")
+    assert only_bait.outcome is Outcome.PARSE_FAILED
+    unclosed = parse(f"{bait}{answer(score)}", labels, "stop")
+    assert unclosed.outcome is Outcome.PARSE_FAILED
+
+
+@given(case=label_cases, data=st.data())
+def test_a_cut_answer_never_becomes_a_score(case: tuple[tuple[str, ...], str], data: st.DataObject) -> None:
+    labels, score = case
+    whole = after_trace(answer(score, 'so "score": "2" it is'))
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    assert parse(whole[:cut], labels, "length").outcome is Outcome.TRUNCATED
+    assert parse(whole, labels, "length").outcome is Outcome.TRUNCATED
+    assert parse(whole[:cut], labels, "stop").outcome is Outcome.PARSE_FAILED
+
+
+@pytest.mark.parametrize(
+    "score", ["4.", "**4**", " 4 ", "４", "٤", "४", "[4]", "4。", "**4.**", 4, 4.0], ids=lambda s: f"{type(s).__name__}:{s}"
+)
+def test_decorated_and_foreign_digits_are_repaired(score: object) -> None:
+    parsed = parse(after_trace(answer(score)), POINTWISE_LABELS, "stop")
+    assert (parsed.outcome, parsed.score, parsed.repaired) == (Outcome.OK, "4", True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '```json\n{"explanation": "x", "score": "Tie"}\n```',
+        'Here it is: {"explanation": "x", "score": "Tie"}',
+        '{"explanation": "x", "score": "Tie",}',
+        "{'explanation': 'x', 'score': 'Tie'}",
+        '{"explanation": "x\n\ty", "score": "Tie"}',
+        '{"explanation": "the "foo" is bar", "score": "Tie"}',
+        '{"설명": "x", "점수": "Tie"}',
+        '{"explanation": "x", "スコア": "Tie"}',
+        '{"score": "Tie"}',
+        '{"explanation": "x", "score": "tie", "confidence": 0.3}',
+        '{"explanation": "x", "score": "Tie"}<|im_end|>\n',
+    ],
+)
+def test_slips_of_form_are_repaired_and_marked(text: str) -> None:
+    parsed = parse(after_trace(text), PAIRWISE_LABELS, "stop")
+    assert (parsed.outcome, parsed.score, parsed.repaired) == (Outcome.OK, "Tie", True)
+
+
+@pytest.mark.parametrize("score", ["8/10", ":", "", "6", "4.5", "-1", ".5", "Assistant", "I can't judge this", True, 1e400])
+def test_a_score_off_the_scale_is_named_not_guessed(score: object) -> None:
+    parsed = parse(after_trace(answer(score)), POINTWISE_LABELS, "stop")
+    assert (parsed.outcome, parsed.score) == (Outcome.OFF_SCALE, None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        ":",
+        "{}",
+        "[RESULT] 4",
+        '{"explanation": "x"}',
+        '{"explanation": "x", "score": null}',
+        '{"explanation": "x", "score": ["4"]}',
+        '{"explanation": "x", "score": "4", "score": "5"}',
+        "{'explanation': 'x', 'score': '4', 'score': '5'}",
+        '{"score": "4", "점수": "5"}',
+        '{"explanation": "x", "score": "4"} or {"explanation": "x", "score": "5"}',
+        '{"explanation": "the "score": "5" is", "score": "4"}',
+        '{"explanation": "x", "score": "4"} no wait, 5',
+        '{"verdict": {"explanation": "x", "score": "4"}}',
+        '{"explanation": "x", "score": "4"',
+        '</think>{"explanation": "x", "score": "4"}</think>',
+        '["4"]',
+        "{1:" + "-" * 50_000 + "1}",
+        "{" * 50_000 + "}" * 50_000,
+    ],
+)
+def test_what_is_ambiguous_unclosed_or_missing_fails(text: str) -> None:
+    parsed = parse(after_trace(text), POINTWISE_LABELS, "stop")
+    assert (parsed.outcome, parsed.score) == (Outcome.PARSE_FAILED, None)
+
+
+def test_the_result_can_be_written_to_a_file() -> None:
+    parsed = parse(after_trace('{"explanation": "\\ud800", "score": "\\ud800"}'), POINTWISE_LABELS, "stop")
+    assert parsed.outcome is Outcome.OFF_SCALE
+    assert f"{parsed.explanation}{parsed.reason}".encode()
+
+
+@settings(max_examples=20, deadline=None)
+@given(unit=st.sampled_from([" ", "\n", '"', "{", ",", "\\", '" , ', "<|im_end|>", '"score":', "```"]))
+def test_degenerate_repetition_takes_no_noticeable_time(unit: str) -> None:
+    begun = time.process_time()
+    for text in (unit * 20_000, "{" + unit * 20_000 + "}", '{"explanation": "' + unit * 20_000 + '", "score": "9"}'):
+        parse(after_trace(text), POINTWISE_LABELS, "stop")
+        parse(after_trace(text + "x"), POINTWISE_LABELS, "stop")
+    assert time.process_time() - begun < 5

@@ -1,0 +1,156 @@
+"""Pools: bad rows are set aside by name, good ones keep their identity, parts keep the order."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from mr3.records import Candidate, Message, PoolRow
+from rewards.ingest import ingest, read_part
+from rewards.plans import PLANS, distinct, plan_pairs
+from rewards.pool import Adapter, Placed, PoolItem, pool_files, read_pool
+from rewards.records import SetAside
+from rewards.spool import Spool
+
+
+def _row(prompt_id: str, **changes: Any) -> dict[str, Any]:
+    row = {
+        "prompt_id": prompt_id,
+        "prompt": "2+2?",
+        "language": "en",
+        "responses": [{"id": "x", "text": "4", "policy": "p"}, {"id": "y", "text": "5", "policy": "q"}],
+    }
+    row.update(changes)
+    return {k: v for k, v in row.items() if v is not ...}
+
+
+def _write_jsonl(path: Path, lines: list[Any]) -> Path:
+    path.write_text("\n".join(x if isinstance(x, str) else json.dumps(x) for x in lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _good(items: list[PoolItem]) -> list[PoolRow]:
+    return [i.row for i in items if isinstance(i, Placed)]
+
+
+BAD = {
+    "not json at all": "bad JSON",
+    "[1, 2]": "expected an object",
+    json.dumps(_row("no-prompt", prompt=...)): "missing or empty: prompt",
+    json.dumps(_row("no-language", language="")): "missing or empty: language",
+    json.dumps(_row("no-responses", responses=[])): "missing or empty: responses",
+    json.dumps(_row("bad-response", responses=[{"text": 4, "policy": "p"}])): "responses.0.text",
+    json.dumps(_row("extra", responses=[{"text": "4", "policy": "p", "rank": 1}])): "responses.0.rank",
+    json.dumps(_row("same-ids", responses=[{"id": "x", "text": t, "policy": "p"} for t in "45"])): "same id",
+    json.dumps(_row("robot", prompt=[{"role": "robot", "content": "hi"}])): "system",
+}
+
+
+def test_bad_rows_are_set_aside_by_line_and_id(tmp_path: Path) -> None:
+    file = _write_jsonl(tmp_path / "pool.jsonl", [_row("first"), *BAD, _row("last")])
+    items = list(read_pool(str(file)))
+    assert [r.prompt_id for r in _good(items)] == ["first", "last"]
+    set_aside = [i for i in items if isinstance(i, SetAside)]
+    assert [s.where for s in set_aside] == [f"pool.jsonl:{n}" for n in range(2, 2 + len(BAD))]
+    for found, (line, reason) in zip(set_aside, BAD.items(), strict=True):
+        assert reason in found.reason, line
+        if line.startswith("{"):
+            assert found.prompt_id == json.loads(line)["prompt_id"]
+
+
+def test_an_empty_response_leaves_its_prompt_in(tmp_path: Path) -> None:
+    responses = [{"id": "x", "text": " \n", "policy": "p"}, {"text": "4", "policy": "p"}]
+    file = _write_jsonl(tmp_path / "pool.jsonl", [_row("a", responses=responses)])
+    aside, kept = read_pool(str(file))
+    assert isinstance(aside, SetAside) and (aside.prompt_id, aside.response_id) == ("a", "x")
+    assert isinstance(kept, Placed) and [r.id for r in kept.row.responses] == ["a#1"]
+
+
+def test_parquet_and_jsonl_read_alike(tmp_path: Path) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    rows = [
+        _row("a", prompt=messages, meta={"sum": 4}, reference="4"),
+        _row("b", prompt="[not a message list]", meta={}, reference=None),
+    ]
+    file = tmp_path / "pool.jsonl.gz"
+    file.write_bytes(gzip.compress("\n".join(json.dumps(r) for r in rows).encode()))
+    table = [{**r, "prompt": r["prompt"] if r["prompt_id"] == "b" else json.dumps(messages)} for r in rows]
+    table = [{**r, "meta": json.dumps(r["meta"])} for r in table]
+    pq.write_table(pa.Table.from_pylist(table), tmp_path / "pool.parquet")
+    from_jsonl, from_parquet = (_good(list(read_pool(str(tmp_path / n)))) for n in ("pool.jsonl.gz", "pool.parquet"))
+    assert from_jsonl == from_parquet
+    assert from_jsonl[0].prompt == [Message(role="system", content="Be brief."), Message(role="user", content="2+2?")]
+    assert from_jsonl[0].meta == {"sum": 4}
+    assert pool_files(str(tmp_path)) == [tmp_path / "pool.parquet"]
+
+
+def test_user_errors_say_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no pool at"):
+        list(read_pool(str(tmp_path / "absent.jsonl")))
+    with pytest.raises(ValueError, match="neither"):
+        list(read_pool(str(_write_jsonl(tmp_path / "pool.txt", [_row("a")]))))
+    pq.write_table(pa.table({"prompt_id": ["a"]}), tmp_path / "half.parquet")
+    with pytest.raises(ValueError, match="no column prompt, language, responses"):
+        list(read_pool(str(tmp_path / "half.parquet")))
+    with pytest.raises(ValueError, match="can't load"):
+        list(read_pool(Adapter(source="rewards.pool:absent")))
+
+
+def test_ingest_finds_duplicates_and_keeps_the_order(tmp_path: Path) -> None:
+    rows = [_row(f"p{i}") for i in range(7)]
+    file = _write_jsonl(tmp_path / "pool.jsonl", [*rows[:4], _row("p2", prompt="other"), "oops", *rows[4:]])
+    done = ingest(read_pool(str(file)), tmp_path / "work", tmp_path / "rejected.jsonl", part_rows=3)
+    assert (done.prompts, done.responses, done.rows_set_aside) == (7, 14, 2)
+    rejected = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text().splitlines()]
+    assert [(r["where"], r["prompt_id"]) for r in rejected] == [("pool.jsonl:5", "p2"), ("pool.jsonl:6", None)]
+    assert rejected[0]["reason"] == "duplicate prompt id"
+    assert len(done.parts) == 3
+    again = [pair for part in done.parts for pair in read_part(part)]
+    assert [(i, r.prompt_id) for i, r in again] == [(i, f"p{i}") for i in range(7)]
+    assert all(r.prompt == "2+2?" for _, r in again), "the first of two rows with one id is kept"
+
+
+@pytest.mark.parametrize(("lines", "message"), [([""], "the pool is empty"), (["oops"], "no row of the pool")])
+def test_a_pool_without_rows_is_an_error(tmp_path: Path, lines: list[str], message: str) -> None:
+    file = _write_jsonl(tmp_path / "pool.jsonl", lines)
+    with pytest.raises(ValueError, match=message):
+        ingest(read_pool(str(file)), tmp_path / "work", tmp_path / "rejected.jsonl")
+
+
+def test_the_spool_puts_results_in_order(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", part_rows=4, hold=3)
+    for index in (9, 0, 5, 3, 1, 8):
+        spool.add(index, {"of": index})
+    assert {k: v["of"] for k, v in spool.take(0).items()} == {0: 0, 1: 1, 3: 3}
+    assert sorted(spool.take(1)) == [5] and sorted(spool.take(2)) == [8, 9] and spool.take(3) == {}
+
+
+def test_plans_ask_for_what_they_say() -> None:
+    assert [len(PLANS["all_pairs"](n)) for n in (1, 2, 7)] == [0, 1, 21]
+    assert [len(PLANS["circular"](n)) for n in (1, 2, 7)] == [0, 1, 7]
+    assert [len(PLANS["chain"](n)) for n in (1, 2, 7)] == [0, 1, 6]
+    ids = [f"r{i}" for i in range(7)]
+    for plan in PLANS:
+        pairs = plan_pairs(plan, ids, 0, "prompt")
+        assert len({frozenset(p) for p in pairs}) == len(pairs) and all(a != b for a, b in pairs)
+        assert pairs == plan_pairs(plan, ids[::-1], 0, "prompt"), "the pool's order must not matter"
+        assert plan_pairs(plan, ids, 0, "prompt", cap=2) != plan_pairs(plan, ids, 1, "prompt", cap=2)
+    with pytest.raises(ValueError, match="unknown plan"):
+        plan_pairs("swiss", ids, 0, "prompt")
+
+
+def test_who_is_shown_first_is_balanced() -> None:
+    first = [plan_pairs("chain", ["a", "b"], 0, f"prompt {i}")[0][0] for i in range(400)]
+    assert 160 < first.count("a") < 240
+
+
+def test_identical_responses_are_judged_as_one() -> None:
+    texts = {"a": "4", "b": "5", "c": " 4\n", "d": "5"}
+    responses = [Candidate(id=i, text=t, policy="p") for i, t in texts.items()]
+    assert distinct(responses) == {"a": "a", "b": "b", "c": "a", "d": "b"}
