@@ -33,8 +33,7 @@ def rate(hits: Iterable[bool]) -> Rate:
 
 def _interval(draws: np.ndarray, confidence: float) -> list[float]:
     tail = (1 - confidence) / 2
-    low, high = np.quantile(draws, [tail, 1 - tail])
-    return [float(low), float(high)]
+    return [float(np.quantile(draws, tail)), float(np.quantile(draws, 1 - tail))]
 
 
 def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:

@@ -102,9 +102,7 @@ class Collector:
             by_task[task_id].append(verdict.model_copy(update={"task_id": task_id}))
         return by_task
 
-    def _compared(
-        self, row: PoolRow, planned: Sequence[Unit], by_task: dict[str, list[Verdict]]
-    ) -> list[Comparison]:
+    def _compared(self, row: PoolRow, planned: Sequence[Unit], by_task: dict[str, list[Verdict]]) -> list[Comparison]:
         how = self._pairs
         if self._tasks.mode == "pairwise":
             compared = []

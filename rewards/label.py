@@ -123,7 +123,7 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> tuple[int, floa
     for prompts, (group, payload) in enumerate(results, start=1):
         spool.add(int(group), payload["verdicts"])
         verdicts += len(payload["verdicts"])
-        from_store += payload.get("from_store", 0)
+        from_store += len(payload["verdicts"]) - payload["new"]
         if time.monotonic() - said > _PROGRESS_S:
             said = time.monotonic()
             rate = (verdicts - from_store) / (said - begun)

@@ -69,7 +69,9 @@ def test_a_cut_answer_never_becomes_a_score(case: tuple[tuple[str, ...], str], d
 
 
 @pytest.mark.parametrize(
-    "score", ["4.", "**4**", " 4 ", "４", "٤", "४", "[4]", "4。", "**4.**", 4, 4.0], ids=lambda s: f"{type(s).__name__}:{s}"
+    "score",
+    ["4.", "**4**", " 4 ", "４", "٤", "४", "[4]", "4。", "**4.**", 4, 4.0],
+    ids=lambda s: f"{type(s).__name__}:{s}",
 )
 def test_decorated_and_foreign_digits_are_repaired(score: object) -> None:
     parsed = parse(after_trace(answer(score)), POINTWISE_LABELS, "stop")
@@ -97,7 +99,9 @@ def test_slips_of_form_are_repaired_and_marked(text: str) -> None:
     assert (parsed.outcome, parsed.score, parsed.repaired) == (Outcome.OK, "Tie", True)
 
 
-@pytest.mark.parametrize("score", ["8/10", ":", "", "6", "4.5", "-1", ".5", "Assistant", "I can't judge this", True, 1e400])
+@pytest.mark.parametrize(
+    "score", ["8/10", ":", "", "6", "4.5", "-1", ".5", "Assistant", "I can't judge this", True, 1e400]
+)
 def test_a_score_off_the_scale_is_named_not_guessed(score: object) -> None:
     parsed = parse(after_trace(answer(score)), POINTWISE_LABELS, "stop")
     assert (parsed.outcome, parsed.score) == (Outcome.OFF_SCALE, None)

@@ -22,9 +22,7 @@ class EndpointEngine:
         if not config.url:
             raise ValueError("backend: endpoint needs `url:`, the base URL of the server (ending in /v1)")
         self.config = config
-        self._client = AsyncOpenAI(
-            base_url=config.url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=2
-        )
+        self._client = AsyncOpenAI(base_url=config.url, api_key=os.environ.get("OPENAI_API_KEY", "none"), max_retries=2)
         self._gate = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:

@@ -1,9 +1,9 @@
 """From rendered messages to the prompt text that a judge continues: chat template, then the assistant prefix.
 
 Qwen3's rule: render with `add_generation_prompt` and `enable_thinking`, and append `<think>` if the result lacks it.
-Some templates already end with `<think>` or `<think>\\n`; then only what follows `<think>` in the prefix (a forced first
-sentence) is appended, behind the template's own ending, newline included. Nothing is stripped: the prompt must be
-token for token the one of training, which renders the same messages with the same template.
+Some templates already end with `<think>` or `<think>\\n`; then only what follows `<think>` in the prefix (a forced
+first sentence) is appended, behind the template's own ending, newline included. Nothing is stripped: the prompt must
+be token for token the one of training, which renders the same messages with the same template.
 """
 
 from __future__ import annotations

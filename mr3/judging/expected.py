@@ -1,8 +1,8 @@
 """The judge's own probabilities of the legal scores, from the logprobs of the answer that it wrote.
 
 At the position where the score begins, each of the top alternatives either spells one legal label, begins
-several of them (`Assistant ` before `A`), or none. Walking along what was written resolves the first kind; a branch that
-was not taken and still fits several labels needs one more token after that branch as a forced prefix.
+several of them (`Assistant ` before `A`), or none. Walking along what was written resolves the first kind; a branch
+that was not taken and still fits several labels needs one more token after that branch as a forced prefix.
 """
 
 from __future__ import annotations
@@ -67,16 +67,14 @@ def _fits(label: str, text: str) -> bool:
 def locate(tokens: Sequence[TokenLogprobs]) -> tuple[int, str] | None:
     """The token in which the last score's value begins, and what of that token stands before the value."""
     text = "".join(t.token for t in tokens)
-    found = None
-    for found in _KEY.finditer(text):
-        pass
-    if found is None:
+    found = list(_KEY.finditer(text))
+    if not found:
         return None
-    end = 0
+    start, end = found[-1].end(), 0
     for i, token in enumerate(tokens):
         begin, end = end, end + len(token.token)
-        if end > found.end():
-            return i, token.token[: found.end() - begin]
+        if end > start:
+            return i, token.token[: start - begin]
     return None
 
 
@@ -102,7 +100,7 @@ def read_tokens(tokens: Sequence[TokenLogprobs], labels: Sequence[str]) -> Readi
 
 
 def settle(reading: Reading) -> list[tuple[str, float]]:
-    """Take out the open branches that deserve one more token; the negligible ones become outside mass."""
+    """Take out the open branches that deserve one more token; the others become outside mass."""
     asked = [(text, p) for text, p in reading.open.items() if p > NEGLIGIBLE]
     reading.outside += sum(p for _, p in reading.open.items() if p <= NEGLIGIBLE)
     reading.open.clear()
@@ -112,9 +110,7 @@ def settle(reading: Reading) -> list[tuple[str, float]]:
 def answer_until_score(text: str) -> str:
     """A completion cut just before its score's value, ending in `"score": "`: the prefix that forces a score next."""
     trace, _, answer = text.partition("</think>")
-    last = None
-    for last in re.finditer(r'"score"', answer):
-        pass
-    if last is None:
+    before, key, _ = answer.rpartition('"score"')
+    if not key:  # a repaired answer: its key was translated or quoted otherwise
         return f'{text.rstrip().removesuffix("}").rstrip()}, "score": "'
-    return f'{trace}</think>{answer[: last.start()]}"score": "'
+    return f'{trace}</think>{before}"score": "'

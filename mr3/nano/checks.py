@@ -88,7 +88,7 @@ def _opening(sentence: str) -> str:
     units = _WORD.findall(sentence)
     if not units:
         return NONE
-    first = units[0]
+    first: str = units[0]
     return first[:2] if 0x3040 <= ord(first[0]) < 0xAC00 else first
 
 

@@ -70,7 +70,12 @@ class Question:
     @property
     def meta(self) -> dict[str, str | int]:
         """What the checker needs."""
-        return {"language": self.language, "reference": self.reference, "family": self.family, "content": self.content.key}
+        return {
+            "language": self.language,
+            "reference": self.reference,
+            "family": self.family,
+            "content": self.content.key,
+        }
 
 
 def contents(split: str | None = None) -> list[Content]:

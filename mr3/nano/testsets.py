@@ -83,4 +83,3 @@ def build_sets(rows: int, seed: int) -> list[dict[str, Any]]:
     found += _flips(rows, seed + 15)
     found += _pairwise("damaged", Recipe(_SPLIT, garbled=1.0), rows // 2, seed + 16)
     return found
-

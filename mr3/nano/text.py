@@ -74,9 +74,8 @@ class TextWorld:
         lines = [question.text, f"x: {text}"]
         for name in self.rng.sample(CRITERIA, self.rng.randint(2, 4)):
             finding = findings[name]
-            lines.append(
-                f"{self._statement(name)}{subject(name, question)}: x {finding.evidence} {'yes' if finding.met else 'no'}"
-            )
+            met = "yes" if finding.met else "no"
+            lines.append(f"{self._statement(name)}{subject(name, question)}: x {finding.evidence} {met}")
         return "\n".join(lines)
 
     def two_texts(self) -> str:
@@ -86,7 +85,9 @@ class TextWorld:
         found = [analyse(question.language, question.reference, t) for t in texts]
         lines = [question.text, f"x: {texts[0]}", f"y: {texts[1]}"]
         for name in self.rng.sample(CRITERIA, self.rng.randint(2, 4)):
-            parts = [f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip("xy", found, strict=True)]
+            parts = [
+                f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip("xy", found, strict=True)
+            ]
             lines.append(f"{self._statement(name)}{subject(name, question)}: {', '.join(parts)}")
         return "\n".join(lines)
 

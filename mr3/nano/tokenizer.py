@@ -1,4 +1,4 @@
-"""The nano tokenizer: byte-level BPE over the world's text and the prompt templates, with a Qwen-style chat template."""
+"""The nano tokenizer: byte-level BPE over the world's text and the prompts, with a Qwen-style chat template."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ def _templates() -> list[str]:
     texts = yaml.safe_load((resources.files("mr3.prompts") / "compact.yaml").read_text(encoding="utf-8"))
     frame = [*texts["instruction"].values(), *(f"# {title}\n" for title in texts["headings"].values())]
     frame += ["<|im_start|>system\n", "user\n", "assistant\n", '{"explanation": "...", "score": "..."}\n']
-    frame += ["# Assistant A\n", "Assistant A | Assistant B | Tie", "true | false", "so: Assistant A is better by polite"]
+    frame += [
+        "# Assistant A\n",
+        "Assistant A | Assistant B | Tie",
+        "true | false",
+        "so: Assistant A is better by polite",
+    ]
     frame += ["All criteria are met.", "Not met: polite", "They are the same.", "missed 1 of 3, so 4"]
     english = [w for kinds in english_wordings().values() for w in itertools.chain(*kinds.values())]
     others = [w for p in packs().values() for kinds in p.criteria.values() for w in kinds]
@@ -65,4 +70,3 @@ def train_tokenizer(seed: int = 0, documents: int = 30_000) -> PreTrainedTokeniz
     fast.add_tokens(list(MARKS))
     fast.chat_template = CHAT_TEMPLATE
     return fast
-

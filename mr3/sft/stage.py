@@ -85,7 +85,7 @@ def run(config: SftConfig) -> None:
     for path, what in ((config.data, "data"), (config.replay, "replay")):
         if path is not None and not path.is_file():
             raise ValueError(f"no {what} file at {path}: make it with `mr3 data`, or give another path")
-    inputs = [config.data, *([config.replay] if config.replay else []), config.model]
+    inputs: list[str | Path] = [config.data, *([config.replay] if config.replay else []), config.model]
     with stage_run("sft", config, inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)

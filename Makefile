@@ -1,0 +1,57 @@
+# make venv      install the pinned CPU environment into .venv (about 3 minutes)
+# make demo      the whole loop on the embedded world; report in runs/demo/report.html
+# make test      lint, types and the tests that CI runs
+# make test-all  the same with the slow tests
+# make lint | types | results | clean
+#
+# A GPU machine installs requirements/gpu.lock instead (see README.md).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST_ARGS ?=
+
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: venv demo test test-all lint types results clean
+
+venv: $(STAMP)
+
+# torch comes first and alone, because its version has a local tag in some places; then the lock without the
+# resolver, which would add a torchvision whose import breaks transformers (see requirements/cpu.lock).
+# One compileall at the end: without bytecode `import vllm` takes 15 s instead of 6 s.
+$(STAMP): requirements/cpu.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
+	  { echo "error: the pinned CPU environment is for Python 3.11, but '$(PYTHON)' is" \
+	    "$$($(PYTHON) -V 2>&1 || echo missing). Install 3.11 and run: make $(or $(MAKECMDGOALS),venv) PYTHON=python3.11" >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --no-compile torch==2.13.0
+	$(PIP) install --no-compile --no-deps -r requirements/cpu.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
+	@touch $@
+
+demo: venv
+	$(BIN)/mr3 demo --config configs/nano/demo.yaml
+
+test: lint types
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-all: lint types
+	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: venv
+	$(BIN)/mypy
+
+results: venv
+	$(BIN)/python -m benchmarks --readme
+
+clean:
+	rm -rf runs store build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,103 @@
+"""Walk a label folder prompt by prompt: its tables are in the same order, so they merge without an index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from mr3.artifacts import read_json, require_folder
+from mr3.records import DEFAULT_LABELS, Outcome, Verdict
+
+Row = dict[str, Any]
+_VERDICT_FIELDS = ("id", "task_id", "outcome", "score", "expected", "swapped", "sample", "reason")
+_VERDICT_COLUMNS = ("prompt_id", "response_ids", *_VERDICT_FIELDS)
+
+
+@dataclass
+class Labelled:
+    """One prompt of a label folder."""
+
+    prompt_id: str
+    language: str
+    responses: list[Row]
+    verdicts: list[Row] = field(default_factory=list)
+    comparisons: list[Row] = field(default_factory=list)
+
+    def verdicts_on(self, *response_ids: str) -> list[Row]:
+        """The verdicts about one response, or about one pair (A first)."""
+        return [v for v in self.verdicts if tuple(v["response_ids"]) == response_ids]
+
+
+def as_verdict(row: Row) -> Verdict:
+    """The verdict of a table row, without trace and explanation."""
+    return Verdict(**{name: row[name] for name in _VERDICT_FIELDS if name != "outcome"}, outcome=Outcome(row["outcome"]))
+
+
+def label_settings(folder: Path) -> dict[str, Any]:
+    """The config that a finished label folder was made with.
+
+    Raises:
+        ValueError: when the folder is not a finished `mr3 label` folder.
+    """
+    require_folder(folder, "label folder", "mr3 label --config CONFIG")
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        raise ValueError(f"{folder} is not finished (no manifest.json): run `mr3 label` to its end first")
+    found = read_json(manifest)
+    if found["stage"] != "label":
+        raise ValueError(f"{folder} was made by `mr3 {found['stage']}`: give a folder that `mr3 label` made")
+    settings: dict[str, Any] = found["config"]
+    return settings
+
+
+def scale_of(settings: dict[str, Any]) -> tuple[str, ...]:
+    """The legal scores of a label run."""
+    return tuple(settings["rubric"].get("levels") or ()) or DEFAULT_LABELS[settings["mode"]]
+
+
+class _Groups:
+    """Rows of one table, by prompt, in file order."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...] | None) -> None:
+        self._groups = groupby(self._rows(path, columns), key=lambda row: row["prompt_id"])
+        self._next = next(self._groups, None)
+
+    @staticmethod
+    def _rows(path: Path, columns: tuple[str, ...] | None) -> Iterator[Row]:
+        import pyarrow.parquet as pq
+
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=2048, columns=columns):
+            yield from batch.to_pylist()
+
+    def take(self, prompt_id: str) -> list[Row]:
+        """The rows of this prompt, if it is the next one in the table."""
+        if self._next is None or self._next[0] != prompt_id:
+            return []
+        rows = list(self._next[1])
+        self._next = next(self._groups, None)
+        return rows
+
+    @property
+    def empty(self) -> bool:
+        """Whether all rows were taken."""
+        return self._next is None
+
+
+def walk(folder: Path) -> Iterator[Labelled]:
+    """Every prompt of a label folder with its responses, verdicts and comparisons; memory stays bounded."""
+    verdicts = _Groups(folder / "verdicts.parquet", _VERDICT_COLUMNS)
+    comparisons = _Groups(folder / "comparisons.parquet", None)
+    responses = groupby(_Groups._rows(folder / "responses.parquet", None), key=lambda row: row["prompt_id"])
+    for prompt_id, rows in responses:
+        own = list(rows)
+        yield Labelled(
+            prompt_id=prompt_id,
+            language=own[0]["language"],
+            responses=own,
+            verdicts=verdicts.take(prompt_id),
+            comparisons=comparisons.take(prompt_id),
+        )
+    assert verdicts.empty and comparisons.empty, "the tables of a label folder are out of step"
