@@ -43,8 +43,10 @@ def judge_groups(
     identity = judge.identity()
     folder = Path(store).resolve()
     known = Store(folder).refresh()
-    log.info("judge %s, prompts of %d tokens at most; %d verdicts in %s", identity, engine.max_model_len or 0, known, folder)
+    log.info("judge %s (up to %s tokens); the store %s holds %d results", identity, engine.max_model_len, folder, known)
     source = str(groups) if isinstance(groups, str | Path) else list(groups)
+    if Path(judge.model).is_dir():  # actors may have another working directory
+        judge = judge.model_copy(update={"model": str(Path(judge.model).resolve())})
     arguments = {"judge": judge.model_dump(mode="json"), "store": str(folder), "identity": identity}
     try:
         with ray_session():

@@ -1,0 +1,98 @@
+"""Sample responses from a policy: prompts rendered by its own chat template, through the generation stream."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, Field
+
+from mr3.artifacts import hash_path
+from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
+from mr3.inference.stream import StreamSettings
+
+
+class Generation(BaseModel):
+    """How a policy is sampled."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sampling: Sampling = Sampling(temperature=1.0, max_tokens=64)
+    engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
+    max_model_len: int = 512
+    shared: bool = Field(False, description="keep the engine in a named Ray actor for later stages")
+    thinking: bool = Field(False, description="`enable_thinking` of Qwen3-like chat templates")
+    store: Path = Path("store/generation")
+    stream: StreamSettings = StreamSettings()
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row of a prompts file."""
+
+    id: str
+    messages: list[dict[str, str]]
+    language: str
+    meta: dict[str, Any]
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """Prompts of a Parquet file with prompt_id, prompt, language, meta.
+
+    Raises:
+        ValueError: for a missing or empty file.
+    """
+    if not path.is_file():
+        raise ValueError(f"no prompts at {path}: make them with `mr3 data`, or give another path")
+    found = []
+    for row in pq.read_table(path).to_pylist():
+        text = row["prompt"]
+        messages = json.loads(text) if text.startswith("[") else [{"role": "user", "content": text}]
+        found.append(Prompt(row["prompt_id"], messages, row["language"], json.loads(row.get("meta") or "{}")))
+    if not found:
+        raise ValueError(f"{path} holds no prompts")
+    return found
+
+
+def _key(model: str) -> str:
+    return hash_path(Path(model)) if Path(model).is_dir() else model
+
+
+def sample_policy(
+    model: str, prompts: Sequence[Prompt], settings: Generation, samples: int, seed: int
+) -> dict[str, list[Completion]]:
+    """`samples` completions per prompt id. Runs inside a Ray session; the store makes it resumable."""
+    from mr3.inference.generate_worker import GenerateWorker
+    from mr3.inference.store import Store
+    from mr3.inference.stream import stream_groups
+    from mr3.training import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    rows = []
+    for prompt in prompts:
+        text = tokenizer.apply_chat_template(
+            prompt.messages, tokenize=False, add_generation_prompt=True, enable_thinking=settings.thinking
+        )
+        requests = [
+            Request(
+                id=f"{prompt.id}#{k}",
+                prompt=str(text),
+                sampling=settings.sampling.model_copy(update={"seed": seed * 1_000 + k}),
+            ).model_dump(mode="json")
+            for k in range(samples)
+        ]
+        rows.append({"group": prompt.id, "payload": json.dumps({"requests": requests}, ensure_ascii=False)})
+    engine = EngineConfig(
+        model=model, engine=settings.engine, max_model_len=settings.max_model_len, shared=settings.shared
+    )
+    folder = settings.store.resolve()
+    Store(folder).refresh()
+    worker = {"engine": engine, "model_key": _key(model), "store": str(folder)}
+    found = {}
+    for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):
+        found[group] = [Completion.model_validate(c) for c in payload["completions"]]
+    return found

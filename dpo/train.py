@@ -1,0 +1,134 @@
+"""`mr3 dpo`: train a policy on preference pairs with TRL's DPOTrainer.
+
+Reference log-probabilities are computed once and cached; label smoothing can be taken from the measured flips of
+the labels.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from mr3.artifacts import metrics_of, stage_run
+from mr3.config import StageConfig
+from mr3.stage import stage_main
+
+log = logging.getLogger("mr3.dpo")
+_COLUMNS = ("prompt", "chosen", "rejected")
+
+
+class DpoConfig(StageConfig):
+    """One DPO run."""
+
+    model: str = Field(description="the policy to start from")
+    preferences: Path = Field(description="Parquet of preference pairs")
+    max_pairs: int | None = None
+    label_smoothing: float | Literal["flips"] | None = Field(
+        None, description="for loss `robust`; `flips`: from the label stage's flip rate"
+    )
+    peft: dict[str, Any] | None = Field(None, description="peft's LoraConfig by name")
+    trl: dict[str, Any] = Field(default_factory=dict, description="TRL's DPOConfig by name")
+
+
+def smoothing_from_flips(flip_rate: float) -> float:
+    """Expected error of pairs kept by both orders, e^2 / (1 - f) with f = 2e(1 - e).
+
+    Assumes that the two orders err independently: errors that both share are missed.
+
+    Raises:
+        ValueError: for a flip rate of one half or more, which is guessing.
+    """
+    if not 0 <= flip_rate < 0.5:
+        raise ValueError(f"flip rate {flip_rate:.2f}: a judge that flips half of its verdicts is guessing")
+    error = (1 - math.sqrt(1 - 2 * flip_rate)) / 2
+    return error**2 / (1 - flip_rate)
+
+
+def _smoothing(config: DpoConfig) -> float | None:
+    if config.label_smoothing != "flips":
+        return config.label_smoothing
+    label = metrics_of(config.preferences.parent)
+    return smoothing_from_flips(float(label["flip_rate"]["value"]))
+
+
+def run(config: DpoConfig) -> None:
+    """Train and save `output_dir/model`.
+
+    Raises:
+        ValueError: for a missing file or model, no pairs, or an unknown option.
+    """
+    if not config.preferences.is_file():
+        raise ValueError(f"no preferences at {config.preferences}: make them with `mr3 label`")
+    with stage_run("dpo", config, [config.preferences, config.model]) as stage:
+        if stage.finished:
+            log.info("%s is finished: nothing to do", stage.folder)
+            return
+        _train(config, stage.folder, stage.metrics)
+
+
+def _pairs(config: DpoConfig) -> Any:
+    from datasets import Dataset
+
+    data = Dataset.from_parquet(str(config.preferences))
+    if len(data) == 0:
+        raise ValueError(f"{config.preferences} holds no pairs: every comparison was a tie or failed")
+    data = data.select_columns(list(_COLUMNS))
+    if config.max_pairs is not None and len(data) > config.max_pairs:
+        chosen = random.Random(config.seed).sample(range(len(data)), config.max_pairs)
+        data = data.select(sorted(chosen))
+    return data
+
+
+def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
+    from transformers import set_seed
+    from trl import DPOConfig, DPOTrainer
+
+    from mr3.training import PlainProgress, last_checkpoint, load_model, load_tokenizer, trl_config, use_threads
+
+    use_threads()
+    set_seed(config.seed)
+    data = _pairs(config)
+    smoothing = _smoothing(config)
+    options: dict[str, Any] = {"precompute_ref_log_probs": True} | config.trl
+    if smoothing is not None:
+        options["label_smoothing"] = smoothing
+    progress = PlainProgress("dpo", ("loss", "rewards/margins", "rewards/accuracies"))
+    peft_config = None
+    if config.peft is not None:
+        from peft import LoraConfig
+
+        peft_config = LoraConfig(**config.peft)
+    tokenizer = load_tokenizer(config.model)
+    trainer = DPOTrainer(
+        model=load_model(config.model),
+        args=trl_config(DPOConfig, options, folder / "trainer", config.seed),
+        train_dataset=data,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        callbacks=[progress],
+    )
+    result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
+    trainer.save_model(str(folder / "model"))
+    tokenizer.save_pretrained(str(folder / "model"))
+    metrics.update(
+        pairs=len(data),
+        steps=result.global_step,
+        train_loss=result.training_loss,
+        label_smoothing=smoothing,
+        curve=progress.curve,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`mr3 dpo --config FILE`."""
+    return stage_main("dpo", DpoConfig, run, argv, __doc__)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,175 @@
+"""What a judge is worth on labelled tasks: accuracy, failures, order consistency, rubric flips; with n and interval.
+
+A failed verdict is a wrong one here, and its failure is reported beside the accuracy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mr3.evaluation.baselines import baselines, sides
+from mr3.evaluation.tasks import EvalTask
+from mr3.judging.scale import label_values
+from mr3.records import Outcome, Verdict
+from mr3.stats import Rate, kappa, rate
+
+Combine = Literal["none", "agree", "mean"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One task with its verdicts; `swapped` is None where one order was judged."""
+
+    given: EvalTask
+    verdict: Verdict
+    swapped: Verdict | None = None
+    combine: Combine = "none"
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """One or two."""
+        return (self.verdict,) if self.swapped is None else (self.verdict, self.swapped)
+
+    @property
+    def label(self) -> str | None:
+        """What counts as the judge's answer; None is a failure."""
+        if self.combine == "none" or self.swapped is None:
+            return self.verdict.score
+        return combine_orders(self.verdict, self.swapped, self.given.task.labels, self.combine)
+
+    @property
+    def right(self) -> bool:
+        """Whether that answer is the gold label."""
+        return self.label == self.given.gold
+
+
+def combine_orders(first: Verdict, second: Verdict, labels: Sequence[str], how: Combine) -> str | None:
+    """One label from the verdicts of both orders (both mapped back already); None if either failed.
+
+    `agree`: their common label, else a tie. `mean`: the side that the mean of P(A better) favours, a plain score
+    standing for certainty where the judge gave no distribution. None where a tie is due and the scale has none.
+
+    Raises:
+        ValueError: when the scale has no single label per side.
+    """
+    if first.score is None or second.score is None:
+        return None
+    found = sides(labels)
+    if found is None:
+        raise ValueError(f"orders can't be combined on the scale {', '.join(labels)}: set `combine: none`")
+    a, b, tie = found
+    if how == "agree":
+        return first.score if first.score == second.score else tie
+    values = label_values(labels, "pairwise")
+    mean = sum(v.expected if v.expected is not None else values[v.score or ""] for v in (first, second)) / 2
+    return a if mean > 0.5 else b if mean < 0.5 else tie
+
+
+def failures(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+    """Failure rates after and before repair, and the count of each outcome."""
+    rows = list(verdicts)
+    return {
+        "rate": rate(v.outcome is not Outcome.OK for v in rows),
+        "before_repair": rate(v.outcome is not Outcome.OK or v.repaired for v in rows),
+        "outcomes": dict(sorted(Counter(v.outcome.value for v in rows).items())),
+    }
+
+
+def order_metrics(judged: Sequence[Judged]) -> dict[str, Rate]:
+    """Over the pairs with an `ok` verdict in both orders: how often they agree, how often the first shown wins."""
+    pairs = [j for j in judged if j.swapped is not None and all(v.score is not None for v in j.verdicts)]
+    if not any(j.swapped is not None for j in judged):
+        return {}
+    firsts = []
+    for j in pairs:
+        values = label_values(j.given.task.labels, "pairwise")
+        for v in j.verdicts:
+            value = values[v.score or ""]
+            if value != 0.5:
+                firsts.append((value == 1.0) != v.swapped)
+    agree = rate(j.swapped is not None and j.verdict.score == j.swapped.score for j in pairs)
+    return {"order_consistency": agree, "first_shown_wins": rate(firsts)}
+
+
+def rubric_flip(judged: Sequence[Judged]) -> Rate:
+    """The share of groups (same responses, other rubrics) in which every row is right.
+
+    Raises:
+        ValueError: when rows have no group, or a group has a single row.
+    """
+    groups: dict[str, list[bool]] = defaultdict(list)
+    for j in judged:
+        if j.given.group is None:
+            raise ValueError(f"task {j.given.id!r} is in a rubric_flip set but has no group")
+        groups[j.given.group].append(j.right)
+    lonely = [name for name, rows in groups.items() if len(rows) < 2]
+    if lonely:
+        raise ValueError(f"group {lonely[0]!r} of a rubric_flip set has one row only: partners must share a group")
+    return rate(all(rows) for rows in groups.values())
+
+
+def _mode_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Accuracy, agreement beyond chance over the answered tasks, and the mean distance of ratings."""
+    mode, labels = judged[0].given.task.mode, judged[0].given.task.labels
+    answered = [j for j in judged if j.label is not None]
+    same_scale = all(j.given.task.labels == labels for j in judged)
+    weights = "quadratic" if mode == "pointwise" and same_scale else None
+    gold, said = [j.given.gold for j in answered], [j.label or "" for j in answered]
+    found: dict[str, Any] = {
+        "accuracy": rate(j.right for j in judged),
+        "kappa": kappa(gold, said, labels if weights else None, weights),
+    }
+    if mode == "pointwise":
+        errors = [_distance(j) for j in answered]
+        found["mean_absolute_error"] = {"value": sum(errors) / len(errors) if errors else None, "n": len(errors)}
+    return found
+
+
+def _distance(judged: Judged) -> float:
+    values = label_values(judged.given.task.labels, "pointwise")
+    said = judged.verdict.expected
+    return abs((values[judged.label or ""] if said is None else said) - values[judged.given.gold])
+
+
+def _grouped(judged: Sequence[Judged], key: str) -> dict[str, list[Judged]]:
+    groups: dict[str, list[Judged]] = defaultdict(list)
+    for j in judged:
+        groups[getattr(j.given.task, key)].append(j)
+    return dict(sorted(groups.items()))
+
+
+def set_metrics(judged: Sequence[Judged], flips: bool = False) -> dict[str, Any]:
+    """All metrics of one evaluation set."""
+    found: dict[str, Any] = {
+        "tasks": len(judged),
+        "accuracy": rate(j.right for j in judged),
+        "by_mode": {mode: _mode_metrics(rows) for mode, rows in _grouped(judged, "mode").items()},
+        "by_language": {code: rate(j.right for j in rows) for code, rows in _grouped(judged, "language").items()},
+        "failed": failures(v for j in judged for v in j.verdicts),
+        **order_metrics(judged),
+        "baselines": baselines([j.given for j in judged]),
+    }
+    if flips:
+        found["rubric_flip"] = rubric_flip(judged)
+    outside = [v.outside_mass for j in judged for v in j.verdicts if v.outside_mass is not None]
+    if outside:
+        found["outside_mass"] = {"value": sum(outside) / len(outside), "n": len(outside)}
+    return found
+
+
+def all_metrics(judged: Sequence[Judged], flip_sets: Iterable[str] = ()) -> dict[str, Any]:
+    """`sets`: metrics per set; `failed`: over all verdicts."""
+    by_set: dict[str, list[Judged]] = defaultdict(list)
+    for j in judged:
+        for name in j.given.sets:
+            by_set[name].append(j)
+    flips = set(flip_sets)
+    if flips - by_set.keys():
+        raise ValueError(f"rubric_flip names sets that are not evaluated: {', '.join(sorted(flips - by_set.keys()))}")
+    return {
+        "sets": {name: set_metrics(rows, name in flips) for name, rows in sorted(by_set.items())},
+        "failed": failures(v for j in judged for v in j.verdicts),
+    }

@@ -1,0 +1,126 @@
+"""What the tests of labelling share: a tiny random judge folder, a scripted judge behind HTTP, a checker."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from mr3.inference.engine import Sampling
+from mr3.judge_card import JudgeCard, write_card
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_judge(folder: Path, *, max_prompt_tokens: int = 900, max_output_tokens: int = 24) -> Path:
+    """A random two-layer Qwen3 with a byte-level tokenizer and a judge's card."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM, set_seed
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["the answer to the question is four", '{"explanation": "", "score": ""}'] * 50, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
+    )
+    set_seed(0)
+    config = Qwen3Config(
+        vocab_size=len(fast),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    Qwen3ForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    card = JudgeCard(
+        profile="compact",
+        sampling=Sampling(max_tokens=max_output_tokens),
+        max_prompt_tokens=max_prompt_tokens,
+        max_output_tokens=max_output_tokens,
+    )
+    write_card(folder, card)
+    return folder
+
+
+def check(meta: dict[str, Any], response: str) -> dict[str, bool]:
+    """The world of these tests: the right number, in few words."""
+    return {"correct": str(meta["answer"]) in response, "brief": len(response) < 20}
+
+
+def verdict_text(score: str) -> str:
+    """What a judge writes."""
+    return f' because</think>{{"explanation": "so", "score": "{score}"}}<|im_end|>'
+
+
+def scripted(prompt: str) -> str:
+    """A judge that looks for the digit 4, always likes A where the prompt says BIASED, and babbles at BROKEN."""
+    if "BROKEN" in prompt:
+        return " I can't say"
+    if "# Assistant A" not in prompt:
+        return verdict_text("true" if "4" in prompt.split("# Response\n")[1] else "false")
+    shown = re.search(r"# Assistant A\n(.*?)\n# Assistant B\n(.*?)\n# Your Response", prompt, re.DOTALL)
+    assert shown is not None, prompt
+    a, b = ("4" in text for text in shown.groups())
+    if "BIASED" in prompt:
+        return verdict_text("Assistant A")
+    return verdict_text("Tie" if a == b else "Assistant A" if a else "Assistant B")
+
+
+@contextmanager
+def judge_server(answer: Callable[[str], str] = scripted) -> Iterator[tuple[str, list[str]]]:
+    """An OpenAI-compatible completions server; yields its base URL and the prompts that it was sent."""
+    prompts: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            prompts.append(body["prompt"])
+            reply = {
+                "id": "c",
+                "object": "text_completion",
+                "created": 0,
+                "model": body["model"],
+                "choices": [{"index": 0, "text": answer(body["prompt"]), "finish_reason": "stop", "logprobs": None}],
+                "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+            }
+            data = json.dumps(reply).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *args: Any) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/v1", prompts
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
