@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import read_json, require_folder
-from mr3.records import DEFAULT_LABELS, Outcome, Verdict
+from mr3.records import DEFAULT_LABELS, Verdict
 
 Row = dict[str, Any]
 _VERDICT_FIELDS = ("id", "task_id", "outcome", "score", "expected", "swapped", "sample", "reason")
@@ -33,7 +33,7 @@ class Labelled:
 
 def as_verdict(row: Row) -> Verdict:
     """The verdict of a table row, without trace and explanation."""
-    return Verdict(**{name: row[name] for name in _VERDICT_FIELDS if name != "outcome"}, outcome=Outcome(row["outcome"]))
+    return Verdict.model_validate({name: row[name] for name in _VERDICT_FIELDS})
 
 
 def label_settings(folder: Path) -> dict[str, Any]:

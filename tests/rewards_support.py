@@ -34,7 +34,8 @@ def make_judge(folder: Path, *, max_prompt_tokens: int = 900, max_output_tokens:
         special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"],
         show_progress=False,
     )
-    tokenizer.train_from_iterator(["the answer to the question is four", '{"explanation": "", "score": ""}'] * 50, trainer)
+    texts = ["the answer to the question is four", '{"explanation": "", "score": ""}']
+    tokenizer.train_from_iterator(texts * 50, trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=TEMPLATE
     )

@@ -45,7 +45,7 @@ def _rows(seed: int, tokenizer: object, length: int) -> Iterator[list[int]]:
     end = tokenizer.pad_token_id  # type: ignore[attr-defined]
     buffer: list[int] = []
     for document in TextWorld(seed).documents():
-        buffer += tokenizer.encode(document, add_special_tokens=False) + [end]  # type: ignore[attr-defined]
+        buffer += [*tokenizer.encode(document, add_special_tokens=False), end]  # type: ignore[attr-defined]
         while len(buffer) > length:
             yield buffer[: length + 1]
             buffer = buffer[length:]

@@ -88,10 +88,7 @@ def _compact(task: Task) -> Rendered:
     sections = [_section(head["input"], _conversation(task))]
     if task.reference is not None:
         sections.append(_section(head["reference"], _body(task.reference)))
-    if task.mode == "pairwise":
-        titles = ["Assistant A", "Assistant B"]
-    else:
-        titles = [head["response"]]
+    titles = ["Assistant A", "Assistant B"] if task.mode == "pairwise" else [head["response"]]
     sections += [_section(title, _body(text)) for title, text in zip(titles, task.responses, strict=True)]
     sections.append(_section(head["answer"], ""))
     return Rendered(system=system, user="\n".join(sections).rstrip("\n"))

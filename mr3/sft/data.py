@@ -66,6 +66,6 @@ def replay_rows(tokenizer: PreTrainedTokenizerBase, path: Path, count: int, seed
     random.Random(seed).shuffle(texts)
     rows = []
     for text in texts[:count]:
-        ids = tokenizer(text, add_special_tokens=False).input_ids + [tokenizer.pad_token_id]
+        ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.pad_token_id]
         rows.append({"input_ids": ids, "labels": list(ids)})
     return rows

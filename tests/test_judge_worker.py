@@ -1,0 +1,166 @@
+"""The judging worker and its stream: nothing judged twice, no row lost or shifted, rows that kill engines are named."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mr3.inference.engine import Completion, Request
+from mr3.inference.session import ray_session
+from mr3.inference.store import Store
+from mr3.inference.stream import StreamSettings, stream_groups
+from mr3.inference.vllm_engine import EngineDead
+from mr3.judge_card import write_card
+from mr3.judging.config import JudgeConfig
+from mr3.judging.judge import Judge
+from mr3.judging.run import group_row
+from mr3.judging.worker import Gate, JudgeWorker
+from mr3.records import Task
+from tests.judging_support import (
+    CARD,
+    PoisonedWorker,
+    ScriptedEngine,
+    item,
+    make_tokenizer,
+    pair,
+    prefers_sixes,
+    written,
+)
+
+
+def judge_folder(path: Path) -> JudgeConfig:
+    """A judge whose endpoint is never called: the tests put their own engine in."""
+    make_tokenizer().save_pretrained(path)
+    (path / "config.json").write_text('{"model_type": "qwen3"}')
+    write_card(path, CARD)
+    return JudgeConfig(model=str(path), backend="endpoint", url="http://127.0.0.1:9/v1")
+
+
+def worker(tmp_path: Path, engine: Any) -> JudgeWorker:
+    config = judge_folder(tmp_path / "judge")
+    made = JudgeWorker(config.model_dump(), str(tmp_path / "store"), "model@1")
+    made._judge = Judge(CARD, make_tokenizer(), engine, "model@1")
+    return made
+
+
+def dump(task: Task, **more: Any) -> dict[str, Any]:
+    return item(task, **more).model_dump(mode="json")
+
+
+def ask(made: JudgeWorker, *rows: dict[str, str]) -> list[dict[str, Any]]:
+    batch = {key: np.array([r[key] for r in rows], dtype=object) for key in ("group", "payload")}
+    answer = asyncio.run(made(batch))
+    assert list(answer["group"]) == [r["group"] for r in rows]
+    return [json.loads(p) for p in answer["payload"]]
+
+
+def test_a_stored_verdict_is_not_judged_again_and_bears_the_asking_tasks_name(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    made = worker(tmp_path, engine)
+    rows = [
+        group_row("g1", [dump(pair()), dump(pair(), swapped=True)], {"prompt": "p1"}),
+        group_row("g2", [dump(pair(id="twin")), dump(pair("ten", "six", id="other"))]),
+    ]
+    first = ask(made, *rows)
+    assert [len(call) for call in engine.calls] == [3], "two tasks of one content are judged once"
+    assert [g["meta"] for g in first] == [{"prompt": "p1"}, None]
+    assert [[v["task_id"] for v in g["verdicts"]] for g in first] == [["t", "t"], ["twin", "other"]]
+    assert [[v["score"][-1] for v in g["verdicts"]] for g in first] == [["A", "A"], ["A", "B"]]
+    assert Store(tmp_path / "store").refresh() == 3
+    again = ask(worker(tmp_path, engine), *rows)
+    assert len(engine.calls) == 1
+    assert [g["verdicts"] for g in again] == [g["verdicts"] for g in first]
+    assert [[g["new"] for g in answer] for answer in (first, again)] == [[2, 2], [0, 0]]
+
+
+def test_a_failed_engine_is_asked_again_in_the_next_run_but_other_failures_are_kept(tmp_path: Path) -> None:
+    def answer(request: Request) -> Completion | str:
+        if "DOWN" in (request.prompt or ""):
+            return Completion(id=request.id, finish="failed", error="503")
+        return "</think>nothing" if "MUTE" in (request.prompt or "") else written("Tie")
+
+    rows = [group_row(n, [dump(pair(input=n, id=n))]) for n in ("fine", "DOWN", "MUTE")]
+    outcomes = [g["verdicts"][0]["outcome"] for g in ask(worker(tmp_path, ScriptedEngine(answer)), *rows)]
+    assert outcomes == ["ok", "engine_failed", "parse_failed"]
+    Store(tmp_path / "store").refresh()
+    engine = ScriptedEngine(lambda r: written("Tie"))
+    outcomes = [g["verdicts"][0]["outcome"] for g in ask(worker(tmp_path, engine), *rows)]
+    assert outcomes == ["ok", "ok", "parse_failed"]
+    assert [len(call) for call in engine.calls] == [1]
+
+
+def test_rows_of_a_batch_that_was_begun_before_run_alone(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    made = worker(tmp_path, engine)
+    rows = [group_row("g", [dump(pair(input=str(i), id=str(i))) for i in range(3)])]
+    ids = [made._judge.prepare(item(pair(input=str(i), id=str(i)))).id for i in range(3)]
+    store = Store(tmp_path / "store")
+    store.start(ids)  # an engine died on the batch,
+    for _ in range(2):  # and twice on its second row alone
+        store.start([ids[1]])
+    verdicts = ask(made, *rows)[0]["verdicts"]
+    assert [v["outcome"] for v in verdicts] == ["ok", "engine_failed", "ok"]
+    assert verdicts[1]["reason"] == "the engine died three times on this row"
+    assert [[r.id for r in call] for call in engine.calls] == [[ids[0]], [ids[2]]]
+    assert Store(tmp_path / "store").refresh() == 3, "what kills engines is never tried again"
+
+
+def test_a_dead_engine_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def dead(request: Request) -> str:
+        raise EngineDead("gone")
+
+    def leave(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr("mr3.judging.worker.os._exit", leave)
+    with pytest.raises(SystemExit) as left:
+        ask(worker(tmp_path, ScriptedEngine(dead)), group_row("g", [dump(pair())]))
+    assert left.value.code == 1
+
+
+def test_the_gate_lets_many_in_together_and_one_alone() -> None:
+    async def scene() -> list[str]:
+        gate, log = Gate(), []
+
+        async def together(name: str) -> None:
+            async with gate.together():
+                log.append(f"+{name}")
+                await asyncio.sleep(0.01)
+                log.append(f"-{name}")
+
+        async def alone(name: str) -> None:
+            async with gate.alone():
+                log.append(f"+{name}")
+                await asyncio.sleep(0.01)
+                log.append(f"-{name}")
+
+        await asyncio.gather(together("a"), together("b"), alone("X"), alone("Y"), together("c"))
+        return log
+
+    log = asyncio.run(scene())
+    assert log[:2] == ["+a", "+b"]
+    for name in "XY":
+        assert log.index(f"-{name}") == log.index(f"+{name}") + 1
+    assert sorted(log) == sorted(f"{s}{n}" for s in "+-" for n in "abcXY")
+
+
+def test_a_row_that_kills_engines_ends_as_engine_failed_and_the_others_are_judged(tmp_path: Path) -> None:
+    config = judge_folder(tmp_path / "judge")
+    texts = [f"question {i}" for i in range(12)]
+    texts[5] = "POISON"
+    rows = [group_row(t, [dump(pair(input=t, id=t)), dump(pair(input=t, id=t), swapped=True)]) for t in texts]
+    arguments = {"judge": config.model_dump(), "store": str(tmp_path / "store"), "identity": "model@1"}
+    Store(tmp_path / "store").refresh()
+    with ray_session():
+        settings = StreamSettings(batch_groups=3, concurrency=2)
+        found = dict(stream_groups(rows, PoisonedWorker, arguments, settings))
+    assert sorted(found) == sorted(texts)
+    outcomes = {name: {v["outcome"] for v in payload["verdicts"]} for name, payload in found.items()}
+    assert outcomes.pop("POISON") == {"engine_failed"}
+    assert set(map(frozenset, outcomes.values())) == {frozenset({"ok"})}
+    assert Store(tmp_path / "store").refresh() == 24
