@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, TypeVar
 
+import datasets
 import torch
 from transformers import (
     AutoModelForCausalLM,
@@ -21,6 +22,9 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.models.auto.tokenization_auto import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from mr3.stage import quiet
 
 log = logging.getLogger("mr3.training")
 T = TypeVar("T")
@@ -45,6 +49,7 @@ def trl_config(kind: type[T], options: dict[str, Any], output_dir: Path, seed: i
         "data_seed": seed,
         "report_to": "none",
         "disable_tqdm": True,
+        "logging_strategy": "steps",
         "save_only_model": False,
         "save_total_limit": 1,
     }
@@ -57,6 +62,14 @@ def use_threads() -> None:
     """One torch thread on a CPU unless OMP_NUM_THREADS says otherwise (two spinning threads were slower)."""
     if not torch.cuda.is_available():
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    quiet_libraries()
+
+
+def quiet_libraries() -> None:
+    """No progress bars of other libraries where nobody watches a terminal."""
+    if quiet():
+        datasets.disable_progress_bars()
+        transformers_logging.disable_progress_bar()
 
 
 def check_model(model: str) -> str:
@@ -69,7 +82,7 @@ def check_model(model: str) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise ValueError(f"{model} holds no model (no config.json): give the folder that a training stage wrote")
-    elif not _HUB_ID.match(model) or folder.parts[0] in ("runs", "mr3", ".", ".."):
+    elif not _HUB_ID.match(model) or model.startswith(".") or folder.parts[0] in ("runs", "mr3"):
         raise ValueError(f"no model folder at {model}: train it first, or give a hub id such as Qwen/Qwen3-4B")
     return model
 

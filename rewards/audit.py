@@ -47,7 +47,8 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         ValueError: when the label folder is not finished, or gold labels don't fit its scale.
     """
     from rewards.agreement import Agreement
-    from rewards.tally import Orders, Tally
+    from rewards.orders import Orders
+    from rewards.tally import Tally
     from rewards.walk import label_settings, scale_of, walk
 
     settings = label_settings(config.label)

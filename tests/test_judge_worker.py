@@ -153,7 +153,7 @@ def test_a_row_that_kills_engines_ends_as_engine_failed_and_the_others_are_judge
     config = judge_folder(tmp_path / "judge")
     texts = [f"question {i}" for i in range(12)]
     texts[5] = "POISON"
-    rows = [group_row(t, [dump(pair(input=t, id=t)), dump(pair(input=t, id=t), swapped=True)]) for t in texts]
+    rows = [group_row(t, [dump(pair(input=t, id=t))]) for t in texts]
     arguments = {"judge": config.model_dump(), "store": str(tmp_path / "store"), "identity": "model@1"}
     Store(tmp_path / "store").refresh()
     with ray_session():
@@ -163,4 +163,4 @@ def test_a_row_that_kills_engines_ends_as_engine_failed_and_the_others_are_judge
     outcomes = {name: {v["outcome"] for v in payload["verdicts"]} for name, payload in found.items()}
     assert outcomes.pop("POISON") == {"engine_failed"}
     assert set(map(frozenset, outcomes.values())) == {frozenset({"ok"})}
-    assert Store(tmp_path / "store").refresh() == 24
+    assert Store(tmp_path / "store").refresh() == 12
