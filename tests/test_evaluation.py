@@ -18,6 +18,7 @@ from mr3.evaluation.metrics import Combine, Judged, all_metrics, combine_orders
 from mr3.evaluation.output import choose_examples
 from mr3.evaluation.stage import EvalConfig, main, run
 from mr3.evaluation.tasks import EvalTask, read_tasks
+from mr3.inference.session import ray_session
 from mr3.records import PAIRWISE_LABELS, Outcome, Task, Verdict
 from mr3.rubrics import Rubric
 from tests.judging_support import pair, single
@@ -220,7 +221,7 @@ def test_the_stage_end_to_end(tmp_path: Path) -> None:
         row(pair("4", "5", id="f", input="plain"), A, "left out"),
     ]
     write(tmp_path / "tasks.parquet", rows)
-    with judge_server() as (url, prompts):
+    with judge_server() as (url, prompts), ray_session():
         config = stage_config(tmp_path, url, sets=["pairs", "single", "all"])
         run(config)
         asked = len(prompts)
@@ -257,9 +258,9 @@ def test_settings_that_can_not_work_are_refused_before_any_judging(tmp_path: Pat
     with pytest.raises(ValueError, match="needs both orders"):
         run(stage_config(tmp_path, url, combine="mean", orders="one"))
     (tmp_path / "judge" / "judge.json").write_text(json.dumps(card))
-    with pytest.raises(ValueError, match=r"1 tasks have modes .* first: 'a', pairwise"):
+    with pytest.raises(ValueError, match=r"1 tasks have modes .*first: 'a', pairwise"):
         run(stage_config(tmp_path, url, output_dir=tmp_path / "other"))
-    assert not (tmp_path / "other" / "metrics.json").exists()
+    assert not (tmp_path / "other").exists(), "a refused config leaves no folder that stands in the way of a right one"
     config = tmp_path / "eval.yaml"
     config.write_text(f"output_dir: {tmp_path}/x\ntasks: {tmp_path}/tasks.parquet\njudge:\n  model: {tmp_path}/tasks\n")
     assert main(["--config", str(config)]) == 2

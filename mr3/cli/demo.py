@@ -209,7 +209,8 @@ def arguments(argv: Sequence[str]) -> list[str]:
     if "--config" not in words:
         if not DEFAULT_CONFIG.is_file():
             raise ValueError(
-                f"no {DEFAULT_CONFIG} here: run in the project's folder, or `mr3 config copy nano {DEFAULT_CONFIG.parent}`"
+                f"no {DEFAULT_CONFIG} here: run in the project's folder, or first "
+                f"`mr3 config copy nano {DEFAULT_CONFIG.parent}`"
             )
         words = ["--config", str(DEFAULT_CONFIG), *words]
     place = words.index("--config")

@@ -16,7 +16,7 @@ from typing import Any
 
 from mr3.artifacts import git_commit, read_json, write_atomic, write_json
 from mr3.cli import plots
-from mr3.cli.summary import Row, RunRecord, all_metrics, build_summary, text_table
+from mr3.cli.summary import DEMO, Row, RunRecord, all_metrics, build_summary, text_table
 
 _PREFERENCES = 8
 _MODES = ("pairwise", "pointwise", "binary")
@@ -45,13 +45,20 @@ class Pieces:
         """Folder of the first finished stage of a kind."""
         return next((self._record.stages[name].folder for name in self.of(kind)), None)
 
+    def examples(self) -> list[dict[str, Any]]:
+        """examples.json of the main evaluation."""
+        name, _ = self.main_eval()
+        file = self._record.stages[name].folder / "examples.json" if name else Path()
+        found: list[dict[str, Any]] = read_json(file) if file.is_file() else []
+        return found
+
 
 def figures(pieces: Pieces) -> list[tuple[str, str, str | None]]:
     """(title, what it shows, data URI) of every plot."""
     curves = {name: m["curve"] for name, m in pieces.of("sft", "dpo").items() if m.get("curve")}
     _, sets = pieces.main_eval()
-    label = next(iter(pieces.of("label").values()), {})
-    policy = next(iter(pieces.of("policy-eval").values()), {})
+    label: Mapping[str, Any] = next(iter(pieces.of("label").values()), {})
+    policy: Mapping[str, Any] = next(iter(pieces.of("policy-eval").values()), {})
     return [
         ("Learning curves", "Every training stage of this run.", plots.learning_curves(curves)),
         (
@@ -85,13 +92,7 @@ def figures(pieces: Pieces) -> list[tuple[str, str, str | None]]:
 
 def examples(pieces: Pieces) -> list[dict[str, Any]]:
     """Verdicts in full, as the evaluation kept them."""
-    name, _ = pieces.main_eval()
-    if name is None:
-        return []
-    folder = pieces._record.stages[name].folder
-    file = folder / "examples.json"
-    found: list[dict[str, Any]] = read_json(file) if file.is_file() else []
-    return [{**row, "input": _text(row["input"])} for row in found]
+    return [{**row, "input": _text(row["input"])} for row in pieces.examples()]
 
 
 def _text(value: str | list[dict[str, str]]) -> str:
@@ -157,16 +158,13 @@ def write_report(folder: Path, begun: float) -> list[Row]:
         raise ValueError(f"{folder} is not the run folder of a demo (no demo.json): run `mr3 demo` first")
     record = RunRecord.model_validate(read_json(file))
     timing = read_json(folder / "timing.json") if (folder / "timing.json").is_file() else {}
-    report_s = time.monotonic() - begun
-    wall_s = {**timing.get("stages", {}), "total": round(timing.get("total", 0.0), 2)}
+    wall_s = {**timing.get("stages", {}), "total": timing.get("total", 0.0)}
     metrics = all_metrics(record, {"wall_s": wall_s, "peak_rss_gb": timing.get("peak_rss_gb")})
     pieces = Pieces(record, metrics)
     plotted = figures(pieces)
-    wall_s |= {"report": round(time.monotonic() - begun, 2)}
+    wall_s["report"] = round(time.monotonic() - begun, 2)  # nearly all of it is the plots
     wall_s["total"] = round(wall_s["total"] + wall_s["report"], 2)
-    metrics = all_metrics(record, {"wall_s": wall_s, "peak_rss_gb": timing.get("peak_rss_gb")})
-    summary, rows = build_summary(record, metrics)
-    del report_s
+    summary, rows = build_summary(record, metrics | {DEMO: metrics[DEMO] | {"wall_s": wall_s}})
     page = _page(folder, record, summary, rows, plotted, pieces)
     write_atomic(folder / "report.html", page.encode())
     write_atomic(folder / "bars.txt", (text_table(rows) + "\n").encode())

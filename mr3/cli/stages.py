@@ -35,9 +35,9 @@ STAGES: dict[str, Stage] = {
     "label": Stage("rewards.label", "judge a pool and make preference pairs", "LabelConfig"),
     "audit": Stage("rewards.audit", "compare labels with human labels", "AuditConfig"),
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
-    "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start, by checkers and judge", "PolicyEvalConfig"),
+    "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),
     "grpo": Stage("grpo_experiments.train", "train a judge with rubric-aware rewards", "GrpoConfig"),
-    "compare": Stage("grpo_experiments.compare", "compare finished runs, paired", "CompareConfig"),
+    "compare": Stage("grpo_experiments.compare", "compare finished evaluations, paired"),
     "report": Stage("mr3.cli.report", "write summary.json and report.html of a finished demo"),
     "config": Stage("mr3.cli.config_copy", "copy the configs of a profile"),
 }

@@ -1,4 +1,4 @@
-"""Whether a stage's folder is finished and still belongs to its config and inputs, found out without running the stage."""
+"""Whether a stage's folder is finished and still belongs to its config and inputs, without running the stage."""
 
 from __future__ import annotations
 

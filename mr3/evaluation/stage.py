@@ -46,6 +46,9 @@ class EvalConfig(StageConfig):
 
 def _check(config: EvalConfig, tasks: Sequence[EvalTask]) -> None:
     """What would otherwise fail in an actor after minutes, or in the metrics after hours."""
+    flips = set(config.rubric_flip) - {name for t in tasks for name in t.sets}
+    if flips:
+        raise ValueError(f"rubric_flip names sets that are not evaluated: {', '.join(sorted(flips))}")
     if config.combine != "none" and config.orders == "one":
         raise ValueError(f"combine: {config.combine} needs both orders: set `orders: both`")
     modes = config.judge.card.modes
@@ -141,12 +144,12 @@ def _judge(config: EvalConfig, tasks: Sequence[EvalTask], stage: StageRun) -> tu
 
 def run(config: EvalConfig) -> None:
     """Judge the tasks and write metrics, verdicts and examples into `output_dir`."""
+    tasks = read_tasks(config.tasks, config.sets)
+    _check(config, tasks)  # before the folder is opened: a config that can't work should not claim it
     with stage_run("eval", config, inputs=[config.tasks, config.judge.model]) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)
             return
-        tasks = read_tasks(config.tasks, config.sets)
-        _check(config, tasks)
         judged, speed = _judge(config, tasks, stage)
         stage.metrics |= all_metrics(judged, config.rubric_flip)
         stage.metrics |= {
