@@ -1,0 +1,1 @@
+"""Named figures and the commands that measure them: `python -m benchmarks --list`."""

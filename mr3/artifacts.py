@@ -70,7 +70,8 @@ def require_folder(path: str | Path, what: str, make: str) -> Path:
     return folder
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Of the packages that decide results, those that are installed."""
     found = {}
     for name in _PACKAGES:
         try:
@@ -158,7 +159,7 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
         "config": settings,
         "inputs": hashes,
         "seed": config.seed,
-        "versions": _versions(),
+        "versions": package_versions(),
         "git_commit": git_commit(),
         "wall_s": round(time.monotonic() - clock, 3),
         "resumed": resumed,

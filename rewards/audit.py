@@ -103,7 +103,9 @@ def run(config: AuditConfig) -> None:
         ValueError: see `audit`.
     """
     from rewards.audit_html import page
+    from rewards.walk import label_settings
 
+    label_settings(config.label)  # a wrong folder is an error before anything is written
     inputs: list[str | Path] = [config.label / "manifest.json"]
     if config.gold is not None:
         inputs += pool_files(config.gold)

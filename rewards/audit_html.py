@@ -29,8 +29,8 @@ def _plot(report: dict[str, Any]) -> str:
     figure = Figure(figsize=(4.2 * panels, 1.8 + 0.28 * len(languages)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, panels)
-    _stacked(axes[0], {k: v["outcomes"] for k, v in languages.items()}, "outcomes")
-    _stacked(axes[1], {k: v["scores"] for k, v in languages.items()}, "scores of valid verdicts")
+    _stacked(axes[0], {k: v["outcomes"] for k, v in languages.items()}, "outcomes", {"ok": "#9ab8d0"})
+    _stacked(axes[1], {k: v["scores"] for k, v in languages.items()}, "scores of valid verdicts", {})
     if report["gold"]:
         rates = {k: v["accuracy"] for k, v in report["gold"]["languages"].items()}
         base = {k: v["baseline_constant"]["value"] for k, v in report["gold"]["languages"].items()}
@@ -43,13 +43,13 @@ def _plot(report: dict[str, Any]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _stacked(axis: Any, rows: dict[str, dict[str, int]], title: str) -> None:
+def _stacked(axis: Any, rows: dict[str, dict[str, int]], title: str, colours: dict[str, str]) -> None:
     names = list(rows)
     kinds = sorted({kind for row in rows.values() for kind in row})
     left = [0.0] * len(names)
     for kind in kinds:
         shares = [rows[n].get(kind, 0) / max(1, sum(rows[n].values())) for n in names]
-        axis.barh(names, shares, left=left, label=kind)
+        axis.barh(names, shares, left=left, label=kind, color=colours.get(kind))
         left = [a + b for a, b in zip(left, shares, strict=True)]
     axis.set(title=title, xlim=(0, 1), xlabel="share")
     axis.invert_yaxis()
@@ -66,6 +66,7 @@ def _intervals(axis: Any, rows: dict[str, dict[str, Any]], title: str, marks: di
             axis.plot([marks[name]], [name], "x", color="C1")
     axis.set(title=title, xlim=(0, 1), xlabel="rate with 95% interval")
     axis.title.set_fontsize(10)
+    axis.margins(y=0.3)
     axis.invert_yaxis()
     if not known:
         axis.text(0.5, 0.5, "no valid verdicts to compare", ha="center", transform=axis.transAxes)

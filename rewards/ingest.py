@@ -23,6 +23,7 @@ from rewards.pool import Placed, PoolItem
 from rewards.records import SetAside
 
 _SCHEMA = pa.schema([("group", pa.string()), ("payload", pa.string())])
+EMPTY = "the pool is empty: give a pool with at least one prompt and its responses"
 
 
 @dataclass
@@ -90,7 +91,7 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
     os.replace(temporary, rejected)
     if done.prompts == 0:
         if done.rows_set_aside + done.responses_set_aside == 0:
-            raise ValueError("the pool is empty: give a pool with at least one prompt and its responses")
+            raise ValueError(EMPTY)
         raise ValueError(
             f"no row of the pool can be judged ({done.rows_set_aside} set aside): {rejected} says why for each"
         )

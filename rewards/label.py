@@ -27,7 +27,7 @@ from mr3.rubrics import Rubric
 from mr3.stage import stage_main
 from rewards.collect import Collector, PairSettings, Truth
 from rewards.expand import ExpandPool
-from rewards.ingest import Ingested, ingest, read_part
+from rewards.ingest import EMPTY, Ingested, ingest, read_part
 from rewards.label_metrics import label_metrics
 from rewards.model import Combine, Orders
 from rewards.plans import PLANS
@@ -168,6 +168,8 @@ def run(config: LabelConfig) -> None:
     """
     _check_judge(config)
     _truth(config)
+    if next(iter(read_pool(config.pool)), None) is None:
+        raise ValueError(EMPTY)  # before the folder is taken, so that the mended pool can have it
     inputs: list[str | Path] = [*pool_files(config.pool), config.judge.model]
     with stage_run("label", config, inputs) as stage:
         if stage.finished:

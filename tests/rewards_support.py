@@ -1,18 +1,23 @@
-"""What the tests of labelling share: a tiny random judge folder, a scripted judge behind HTTP, a checker."""
+"""What the tests of labelling share: a tiny random judge folder, scripted judges, a checker."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from mr3.inference.engine import Sampling
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mr3.inference.engine import Completion, Request, Sampling
 from mr3.judge_card import JudgeCard, write_card
+from mr3.judging.judge import Judge, JudgeItem
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -72,7 +77,7 @@ def check(meta: dict[str, Any], response: str) -> dict[str, bool]:
 
 def verdict_text(score: str) -> str:
     """What a judge writes."""
-    return f' because</think>{{"explanation": "so", "score": "{score}"}}<|im_end|>'
+    return f' because</think>{{"explanation": "so", "score": "{score}"}}'
 
 
 def scripted(prompt: str) -> str:
@@ -87,6 +92,51 @@ def scripted(prompt: str) -> str:
     if "BIASED" in prompt:
         return verdict_text("Assistant A")
     return verdict_text("Tie" if a == b else "Assistant A" if a else "Assistant B")
+
+
+class ScriptedEngine:
+    """An engine that answers by a function of the prompt."""
+
+    def __init__(self, answer: Callable[[str], str] = scripted) -> None:
+        self._answer = answer
+        self.prompts: list[str] = []
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.prompts += [r.prompt or "" for r in requests]
+        return [Completion(id=r.id, text=self._answer(r.prompt or ""), finish="stop") for r in requests]
+
+    def close(self) -> None:
+        return
+
+
+class PlainTemplate:
+    """What the judge needs of a tokenizer."""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: Any) -> str:
+        turns = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
+        return turns + "<|im_start|>assistant\n"
+
+    def __call__(self, texts: list[str], **_: Any) -> dict[str, list[list[int]]]:
+        return {"input_ids": [list(text.encode()) for text in texts]}
+
+
+def in_process_groups(engine: ScriptedEngine, *, fail_after: int | None = None) -> Callable[..., Iterator[Any]]:
+    """`judge_groups` without Ray and store: results come last first, and an interrupt comes where it is asked for."""
+    card = JudgeCard(profile="compact", max_prompt_tokens=900, max_output_tokens=24)
+    judge = Judge(card, PlainTemplate(), engine, "scripted@1")
+
+    def groups(pool: Path, _judge: Any, _store: Any, _settings: Any, expand: Any) -> Iterator[tuple[str, Any]]:
+        table = pa.concat_tables([pq.read_table(part) for part in sorted(Path(pool).glob("*.parquet"))])
+        work = expand(table.to_pydict())
+        rows = list(zip(work["group"], work["payload"], strict=True))[::-1]
+        for count, (group, payload) in enumerate(rows):
+            if count == fail_after:
+                raise KeyboardInterrupt
+            items = [JudgeItem.model_validate(item) for item in json.loads(payload)["items"]]
+            verdicts = asyncio.run(judge.judge(items))
+            yield str(group), {"verdicts": [v.model_dump(mode="json") for v in verdicts], "new": len(verdicts)}
+
+    return groups
 
 
 @contextmanager

@@ -70,7 +70,11 @@ def test_modes_languages_and_sets_are_counted_apart() -> None:
     assert found["sets"]["y"]["accuracy"]["value"] == 1.0
     s = found["sets"]["s"]
     assert {k: v["value"] for k, v in s["by_language"].items()} == {"de": 0.5, "en": 0.0}
-    assert {k: v["accuracy"]["value"] for k, v in s["by_mode"].items()} == {"binary": 1.0, "pairwise": 0.0, "pointwise": 0.0}
+    assert {k: v["accuracy"]["value"] for k, v in s["by_mode"].items()} == {
+        "binary": 1.0,
+        "pairwise": 0.0,
+        "pointwise": 0.0,
+    }
     assert s["by_mode"]["pointwise"]["mean_absolute_error"] == {"value": 2.0, "n": 1}
     assert s["by_mode"]["binary"]["kappa"]["value"] is None
     assert "order_consistency" not in s
@@ -80,7 +84,7 @@ def test_order_consistency_is_over_pairs_answered_in_both_orders() -> None:
     rows = [judged(A, A, A), judged(A, B, B), judged(A, A, B), judged(A, TIE, TIE), judged(A, None, A)]
     found = all_metrics(rows)["sets"]["s"]
     assert (found["order_consistency"]["value"], found["order_consistency"]["n"]) == (3 / 4, 4)
-    # Six decided verdicts; shown first was A in the given order and B in the exchanged one: A, B of row 3, A of row 1, B of row 2.
+    # Six decided verdicts. First is A in the given order and B in the exchanged one: one in rows 1 and 2, two in row 3.
     assert (found["first_shown_wins"]["value"], found["first_shown_wins"]["n"]) == (4 / 6, 6)
     assert found["failed"]["rate"]["n"] == 10
 
@@ -149,7 +153,9 @@ def test_examples_are_of_many_languages_and_modes() -> None:
     ]
     chosen = choose_examples(tasks, 6)
     assert len(chosen) == 6
-    assert {i.rsplit("-", 1)[0] for i in chosen} == {f"{c}-{m}" for c in ("de", "en", "ja") for m in ("binary", "pointwise")}
+    assert {i.rsplit("-", 1)[0] for i in chosen} == {
+        f"{c}-{m}" for c in ("de", "en", "ja") for m in ("binary", "pointwise")
+    }
     assert choose_examples(tasks[:2], 9) == {t.id for t in tasks[:2]}
     assert choose_examples(tasks, 0) == set()
 

@@ -8,12 +8,15 @@ be token for token the one of training, which renders the same messages with the
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 from mr3.prompts import Rendered
 
 _OPEN = "<think>"
 _SYSTEM, _USER = "\x02system probe\x03", "\x02user probe\x03"
+_CACHED_PREFIXES = 1_024
 # A template that trims, escapes or rewrites contents does so to this one.
 _ODD = ("  \n a <b> & {{c}} é\u3000\n\n", "\n<tool_response>x</tool_response> \\n 'q' \n ")
 
@@ -39,6 +42,8 @@ class ChatPrompt:
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
         self._parts = self._split()
+        self._boundary = self._find_boundary()
+        self._prefix_ids: OrderedDict[str, list[int]] = OrderedDict()
 
     def _split(self) -> tuple[str, str, str] | None:
         """The template's text around system and user content, or None when it looks into the contents."""
@@ -60,3 +65,36 @@ class ChatPrompt:
             head, middle, tail = self._parts
             whole = f"{head}{rendered.system}{middle}{rendered.user}{tail}"
         return with_prefix(whole, rendered.assistant_prefix)
+
+    def _find_boundary(self) -> str | None:
+        """The added token that ends the system message. Text is cut at added tokens before it is tokenised, so the ids
+        of what stands before and behind one are the ids of the whole, unless the token swallows blanks."""
+        if self._parts is None:
+            return None
+        for token in self._tokenizer.added_tokens_decoder.values():
+            plain = not (token.lstrip or token.rstrip or token.single_word or token.normalized)
+            if plain and self._parts[1].startswith(token.content):
+                content: str = token.content
+                return content
+        return None
+
+    def ids(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of whole prompts; system messages that many tasks share are tokenised once."""
+        if self._boundary is None:
+            return self._encode(prompts)
+        cuts = [p.index(self._boundary) + len(self._boundary) for p in prompts]
+        prefixes = [p[:cut] for p, cut in zip(prompts, cuts, strict=True)]
+        unknown = [p for p in dict.fromkeys(prefixes) if p not in self._prefix_ids]
+        found = self._encode([*unknown, *(p[cut:] for p, cut in zip(prompts, cuts, strict=True))])
+        known = self._prefix_ids
+        known.update(zip(unknown, found, strict=False))
+        whole = [known[prefix] + rest for prefix, rest in zip(prefixes, found[len(unknown) :], strict=True)]
+        while len(known) > _CACHED_PREFIXES:
+            known.popitem(last=False)
+        return whole
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        found: list[list[int]] = self._tokenizer(
+            list(texts), add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False
+        )["input_ids"]
+        return found

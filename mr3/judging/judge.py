@@ -62,7 +62,6 @@ class Judge:
         self.card = card
         self.engine = engine
         self.judge_id = judge_id
-        self._tokenizer = tokenizer
         self._chat = ChatPrompt(tokenizer)
         self._sampling: dict[str, Any] = card.sampling.model_dump(mode="json")
 
@@ -90,7 +89,7 @@ class Judge:
 
     def _requests(self, prepared: Sequence[Prepared]) -> list[Request]:
         """Text and token ids of every prompt; tokenised here in one call, so that the engine's loop need not."""
-        ids = self._tokenizer([p.prompt for p in prepared], add_special_tokens=False)["input_ids"]
+        ids = self._chat.ids([p.prompt for p in prepared])
         return [
             Request(id=p.id, prompt=p.prompt, prompt_ids=tokens, sampling=self._sampling_of(p.id))
             for p, tokens in zip(prepared, ids, strict=True)

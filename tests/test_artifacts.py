@@ -1,0 +1,113 @@
+"""Artifact folders: run once, resume, refuse what belongs to another config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mr3 import artifacts
+from mr3.artifacts import hash_path, metrics_of, require_folder, stage_run, write_atomic, write_json
+from mr3.cli.state import is_current
+from mr3.config import StageConfig
+
+
+class Work(StageConfig):
+    rows: int = 3
+
+
+def do(config: Work, stage: str = "work", inputs: list[Path] | None = None) -> int:
+    """1 if the work was done, 0 if it was finished before."""
+    with stage_run(stage, config, inputs or []) as run:
+        if run.finished:
+            return 0
+        run.metrics["rows"] = config.rows
+        return 1
+
+
+def test_a_finished_stage_is_not_run_again(tmp_path: Path) -> None:
+    config = Work(output_dir=tmp_path / "a")
+    assert not is_current(config)
+    assert do(config) == 1 and do(config) == 0
+    assert is_current(config)
+    manifest = json.loads((tmp_path / "a/manifest.json").read_text())
+    assert manifest["config"]["rows"] == 3 and manifest["resumed"] is False and manifest["wall_s"] >= 0
+    assert metrics_of(tmp_path / "a") == {"rows": 3}
+
+
+def test_an_interrupted_stage_goes_on(tmp_path: Path) -> None:
+    config = Work(output_dir=tmp_path / "a")
+    with pytest.raises(KeyboardInterrupt), stage_run("work", config):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "a/manifest.json").exists()
+    with stage_run("work", config) as run:
+        assert run.resumed and not run.finished
+    assert json.loads((tmp_path / "a/manifest.json").read_text())["resumed"] is True
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_another_config_is_refused_by_name(tmp_path: Path, finished: bool) -> None:
+    config = Work(output_dir=tmp_path / "a")
+    do(config)
+    if not finished:
+        (tmp_path / "a/manifest.json").unlink()
+    changed = Work(output_dir=tmp_path / "a", rows=4, seed=1)
+    assert not is_current(changed)
+    with pytest.raises(ValueError, match=r"another config \(changed: rows, seed\).*--output_dir"):
+        do(changed)
+    with pytest.raises(ValueError, match="made by stage 'work'"):
+        do(config, stage="play")
+
+
+def test_a_changed_input_is_seen_and_named(tmp_path: Path) -> None:
+    data = tmp_path / "rows.txt"
+    data.write_text("one")
+    config = Work(output_dir=tmp_path / "a")
+    assert do(config, inputs=[data]) == 1
+    assert is_current(config)
+    data.write_text("two")
+    assert not is_current(config)
+    with pytest.raises(ValueError, match=r"changed: .*rows\.txt"):
+        do(config, inputs=[data])
+    data.unlink()
+    assert not is_current(config)
+
+
+def test_the_place_of_a_folder_is_no_part_of_its_config(tmp_path: Path) -> None:
+    do(Work(output_dir=tmp_path / "a"))
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert do(Work(output_dir=tmp_path / "b")) == 0
+
+
+def test_hashes_follow_names_and_contents(tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "a").write_text("x")
+    first = hash_path(folder)
+    assert hash_path(folder) == first
+    (folder / "a").rename(folder / "b")
+    second = hash_path(folder)
+    (folder / "b").write_text("y")
+    assert len({first, second, hash_path(folder)}) == 3
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "deep" / "value.json"
+    write_json(file, {"a": 1})
+
+    def broken(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(artifacts.os, "replace", broken)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(file, b"{}")
+    assert json.loads(file.read_text()) == {"a": 1}
+
+
+def test_missing_things_come_with_the_command_that_makes_them(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run that stage first"):
+        metrics_of(tmp_path)
+    with pytest.raises(ValueError, match=r"no judge at .*make it with `mr3 sft`"):
+        require_folder(tmp_path / "none", "judge", "mr3 sft")
+    assert require_folder(tmp_path, "judge", "mr3 sft") == tmp_path
