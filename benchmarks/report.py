@@ -32,7 +32,10 @@ def _interval(record: Mapping[str, Any], name: str) -> str:
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown: one row per number."""
+    """Markdown: one row per number; nothing without results."""
+    records = list(records)
+    if not records:
+        return ""
     lines = ["| figure | value | 95% | bar | n | machine | command |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for record in records:
         for name, value in numbers(record["value"]).items():

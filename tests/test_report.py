@@ -120,7 +120,7 @@ def test_the_report_is_whole_self_contained_and_escaped(run_folder: Path) -> Non
     assert "script" not in names and "link" not in names
     images = [a["src"] or "" for tag, a in tags.found if tag == "img"]
     assert len(images) == 7 and all(src.startswith("data:image/svg+xml;base64,") for src in images)
-    assert tags.text.count(HOSTILE) == 8
+    assert tags.text.count(HOSTILE) == 7
     assert any(a.get("dir") == "auto" for _, a in tags.found)
     assert "Tiny & honest." in tags.text
     assert "Missed: label.pair_accuracy_per_language.sw, label.gone." in tags.text

@@ -32,6 +32,10 @@ DEFAULT_CONFIG = Path("configs/nano/demo.yaml")
 _TAIL = 25
 
 
+class StageFailed(Exception):
+    """A stage ended with an error; the message holds the end of its log."""
+
+
 class Node(BaseModel):
     """One stage of the graph."""
 
@@ -156,7 +160,8 @@ def run(config: DemoConfig) -> None:
     """Run what is not finished, then the report.
 
     Raises:
-        ValueError: for a mistake in a config, or a stage that failed (with the end of its log).
+        ValueError: for a mistake in a config.
+        StageFailed: when a stage did; the others are stopped, and the same command goes on.
     """
     os.environ.update(_environment(config))
     stages = stage_configs(config)
@@ -193,7 +198,7 @@ def _run_stages(config: DemoConfig, stages: dict[str, StageConfig]) -> None:
             clock.save(peak.gb)
     if failed is not None:
         tail = "\n".join(f"  | {line}" for line in last_lines(failed.log, _TAIL))
-        raise ValueError(f"stage {failed.name!r} failed; the end of {failed.log}:\n{tail}")
+        raise StageFailed(f"stage {failed.name!r} failed; the end of {failed.log}:\n{tail}")
 
 
 def arguments(argv: Sequence[str]) -> list[str]:
@@ -227,7 +232,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mr3 demo: error: {error}", file=sys.stderr)
         return 2
     logging.getLogger("ray").setLevel(logging.WARNING)
-    return stage_main("demo", DemoConfig, run, words, __doc__)
+    try:
+        return stage_main("demo", DemoConfig, run, words, __doc__)
+    except StageFailed as error:
+        print(f"mr3 demo: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     if address:
         ray.init(address=address, **settings)
     else:
-        ray.init(address="local", num_cpus=cpus or 8, include_dashboard=False, **settings)
+        ray.init(address="local", num_cpus=cpus or 16, include_dashboard=False, **settings)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
