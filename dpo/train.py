@@ -89,7 +89,15 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from transformers import set_seed
     from trl import DPOConfig, DPOTrainer
 
-    from mr3.training import PlainProgress, last_checkpoint, load_model, load_tokenizer, trl_config, use_threads
+    from mr3.training import (
+        PlainProgress,
+        last_checkpoint,
+        load_model,
+        load_tokenizer,
+        quiet_trainer,
+        trl_config,
+        use_threads,
+    )
 
     use_threads()
     set_seed(config.seed)
@@ -113,6 +121,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         peft_config=peft_config,
         callbacks=[progress],
     )
+    quiet_trainer(trainer)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
     trainer.save_model(str(folder / "model"))
     tokenizer.save_pretrained(str(folder / "model"))

@@ -78,7 +78,15 @@ def _train(config: GrpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from transformers import set_seed
     from trl import GRPOConfig, GRPOTrainer
 
-    from mr3.training import PlainProgress, last_checkpoint, load_model, load_tokenizer, trl_config, use_threads
+    from mr3.training import (
+        PlainProgress,
+        last_checkpoint,
+        load_model,
+        load_tokenizer,
+        quiet_trainer,
+        trl_config,
+        use_threads,
+    )
 
     use_threads()
     set_seed(config.seed)
@@ -94,6 +102,7 @@ def _train(config: GrpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         processing_class=tokenizer,
         callbacks=[progress],
     )
+    quiet_trainer(trainer)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
     trainer.save_model(str(folder / "model"))
     tokenizer.save_pretrained(str(folder / "model"))

@@ -16,6 +16,8 @@ from transformers import (
     AutoModelForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -49,6 +51,7 @@ def trl_config(kind: type[T], options: dict[str, Any], output_dir: Path, seed: i
         "data_seed": seed,
         "report_to": "none",
         "disable_tqdm": True,
+        "log_level": "warning",
         "logging_strategy": "steps",
         "save_only_model": False,
         "save_total_limit": 1,
@@ -106,6 +109,11 @@ def last_checkpoint(folder: Path) -> str | None:
     """The newest whole checkpoint of a trainer's folder, for `resume_from_checkpoint`."""
     found = [p for p in folder.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
     return str(max(found, key=lambda p: int(p.name.rsplit("-", 1)[1]))) if found else None
+
+
+def quiet_trainer(trainer: Trainer) -> None:
+    """Our own lines replace the printed log dicts."""
+    trainer.remove_callback(PrinterCallback)
 
 
 class PlainProgress(TrainerCallback):

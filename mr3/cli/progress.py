@@ -27,6 +27,12 @@ def last_lines(log: Path, count: int = 1) -> list[str]:
     return lines[-count:]
 
 
+def last_words(log: Path) -> str:
+    """The last line that was written for people: trainers also print their raw records."""
+    lines = [line for line in last_lines(log, 10) if not line.lstrip().startswith("{")]
+    return lines[-1] if lines else ""
+
+
 class Clock:
     """Seconds per stage and in all, and the peak of memory, kept in timing.json over interruptions."""
 
@@ -92,7 +98,7 @@ class PlainView:
         self._clock.save_sometimes(self._peak())
         if time.monotonic() - self._spoken > _PLAIN_EVERY_S:
             for child in children:
-                self._line(f"{child.job.name}: {child.seconds:.0f} s, {''.join(last_lines(child.job.log))[:150]}")
+                self._line(f"{child.job.name}: {child.seconds:.0f} s, {last_words(child.job.log)[:150]}")
 
 
 class LiveView(PlainView):
@@ -140,7 +146,7 @@ class LiveView(PlainView):
         for name, state in self._state.items():
             child = running.get(name)
             seconds = child.seconds if child else self._clock.stages.get(name, 0.0)
-            line = "".join(last_lines(child.job.log)) if child else ""
+            line = last_words(child.job.log) if child else ""
             table.add_row(name, state, f"{seconds:.0f}" if seconds else "", Text(line[:90]))
         self._live.update(table, refresh=True)
 

@@ -99,7 +99,15 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from mr3.judge_card import JudgeCard, write_card
-    from mr3.training import PlainProgress, last_checkpoint, load_model, load_tokenizer, trl_config, use_threads
+    from mr3.training import (
+        PlainProgress,
+        last_checkpoint,
+        load_model,
+        load_tokenizer,
+        quiet_trainer,
+        trl_config,
+        use_threads,
+    )
 
     use_threads()
     set_seed(config.seed)
@@ -114,6 +122,7 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
         processing_class=tokenizer,
         callbacks=[progress],
     )
+    quiet_trainer(trainer)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
     model_folder = folder / "model"
     trainer.save_model(str(model_folder))
