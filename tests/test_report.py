@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ class Tags(HTMLParser):
 
 
 def test_the_report_is_whole_self_contained_and_escaped(run_folder: Path) -> None:
-    write_report(run_folder, 0.0)
+    write_report(run_folder, time.monotonic())
     page = (run_folder / "report.html").read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(page)
@@ -127,7 +128,7 @@ def test_the_report_is_whole_self_contained_and_escaped(run_folder: Path) -> Non
 
 
 def test_the_summary_holds_rates_whole_and_gaps_as_null(run_folder: Path) -> None:
-    rows = write_report(run_folder, 0.0)
+    rows = write_report(run_folder, time.monotonic())
     summary = read_json(run_folder / "summary.json")
     accuracy = summary["judge"]["accuracy"]["pairwise"]
     assert accuracy["value"] == 0.95 and accuracy["n"] == 100 and len(accuracy["interval"]) == 2
@@ -146,7 +147,7 @@ def test_the_summary_holds_rates_whole_and_gaps_as_null(run_folder: Path) -> Non
 
 def test_a_report_of_a_run_with_nothing_to_draw(tmp_path: Path) -> None:
     write_json(tmp_path / "demo.json", record(tmp_path, {}).model_dump(mode="json"))
-    assert write_report(tmp_path, 0.0) == []
+    assert write_report(tmp_path, time.monotonic()) == []
     assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 

@@ -148,7 +148,7 @@ def label_outcomes(label: Metrics) -> str | None:
         "failed": (label["failed_comparisons"], RED),
     }
     figure, axes = _new(9.5, 1.9, 2)
-    outcomes = {name: (n, _OUTCOMES.get(name, GREY)) for name, n in label["outcomes"].items()}
+    outcomes = {name: (label["outcomes"].get(name, 0), colour) for name, colour in _OUTCOMES.items()}
     for axis, title, parts in zip(axes, ("verdicts", "comparisons"), (outcomes, comparisons), strict=True):
         left = 0
         for name, (n, colour) in parts.items():
@@ -195,7 +195,7 @@ def wins(policy: Metrics) -> str | None:
     axis.text(-0.6, 0.505, "no better than the start", fontsize=8, color=RED, va="bottom")
     axis.set_xticks(range(len(found)), list(found), fontsize=9)
     axis.set_xlim(-0.7, len(found) - 0.3)
-    axis.set_ylim(0.3, 1.0)
+    axis.set_ylim(0, 1.03)
     axis.set_ylabel("win rate, ties half", fontsize=9)
     return _uri(figure)
 

@@ -23,13 +23,14 @@ class TextWorld:
         self.rng = random.Random(seed)
         self.contents: list[Content] = contents()
         self.kinds: list[tuple[float, Callable[[], str]]] = [
-            (0.22, self.dialogue),
-            (0.16, self.one_text),
-            (0.42, self.two_texts),
-            (0.07, self.number_drill),
-            (0.05, self.dictionary),
-            (0.04, self.record),
-            (0.04, self.same_or_not),
+            (0.20, self.dialogue),
+            (0.13, self.one_text),
+            (0.40, self.two_texts),
+            (0.12, self.numbered_list),
+            (0.06, self.number_drill),
+            (0.03, self.dictionary),
+            (0.03, self.record),
+            (0.03, self.same_or_not),
         ]
 
     def documents(self) -> Iterator[str]:
@@ -60,22 +61,16 @@ class TextWorld:
         mix = Mix(correct=0.85, language=0.9)
         return f"{question.text}\n{write_response(question, mix.sample(self.rng), self.rng)}"
 
-    def _statement(self, name: str) -> str:
-        """The key of an attribute, now and then in other plain words."""
-        if self.rng.random() < 0.3:
-            return f"{self.rng.choice(english_wordings()[name]['traits'])} = {name}"
-        return name
-
     def one_text(self) -> str:
         """A text with some of its attributes, the evidence first."""
         question = self.question()
         text = self.response(question)
         findings = analyse(question.language, question.reference, text)
         lines = [question.text, f"x: {text}"]
-        for name in self.rng.sample(CRITERIA, self.rng.randint(2, 4)):
+        for i, name in enumerate(self._attributes(), start=1):
             finding = findings[name]
             met = "yes" if finding.met else "no"
-            lines.append(f"{self._statement(name)}{subject(name, question)}: x {finding.evidence} {met}")
+            lines.append(f"{i} {name}{subject(name, question)}: x {finding.evidence} {met}")
         return "\n".join(lines)
 
     def two_texts(self) -> str:
@@ -84,12 +79,34 @@ class TextWorld:
         texts = [self.response(question), self.response(question)]
         found = [analyse(question.language, question.reference, t) for t in texts]
         lines = [question.text, f"x: {texts[0]}", f"y: {texts[1]}"]
-        for name in self.rng.sample(CRITERIA, self.rng.randint(2, 4)):
+        for i, name in enumerate(self._attributes(), start=1):
             parts = [
                 f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip("xy", found, strict=True)
             ]
-            lines.append(f"{self._statement(name)}{subject(name, question)}: {', '.join(parts)}")
+            lines.append(f"{i} {name}{subject(name, question)}: {', '.join(parts)}")
         return "\n".join(lines)
+
+    def numbered_list(self) -> str:
+        """A list, other text, and the list again by number; plain words for an attribute come back as its name."""
+        items = [self._item() for _ in range(self.rng.randint(1, 5))]
+        lines = [f"{i}. {said}" for i, (said, _) in enumerate(items, start=1)]
+        question = self.question()
+        lines += [question.text, *(self.response(question) for _ in range(self.rng.randint(0, 2)))]
+        wordy = self.rng.random() < 0.5
+        for i, (_, again) in enumerate(items, start=1):
+            lines.append(f"{i} {again}{': ' + self.response(question) if wordy else ''}")
+        return "\n".join(lines)
+
+    def _item(self) -> tuple[str, str]:
+        """What a list holds, and how it is said again."""
+        if self.rng.random() < 0.7:
+            name = self.rng.choice(CRITERIA)
+            return self.rng.choice(english_wordings()[name]["traits"]), name
+        word = self.rng.choice(packs()[self.rng.choice(LANGUAGES)].nouns)
+        return word, word
+
+    def _attributes(self) -> list[str]:
+        return self.rng.sample(CRITERIA, self.rng.randint(2, 4))
 
     def number_drill(self) -> str:
         """Number words and small sums."""
@@ -130,9 +147,15 @@ class TextWorld:
 
 
 def subject(name: str, question: Question) -> str:
-    """What a finding is compared with: the right number, or the question's language."""
+    """What a finding is compared with: the right number (a sum with its operands), or the question's language."""
     if name == "correct":
-        return f" {question.reference}"
+        c = question.content
+        chain = {
+            "lookup": "",
+            "total": f" {c.n} + {c.m} =",
+            "difference": f" {max(c.n, c.m)} - {min(c.n, c.m)} =",
+        }[question.family]
+        return f"{chain} {question.reference}"
     if name == "language":
         return f" {packs()[question.language].name}"
     return ""

@@ -1,6 +1,7 @@
 """Gold verdicts and gold traces, from the checkers' findings alone.
 
-A trace names each criterion of the rubric in order, puts the evidence of each response beside the finding, and
+A trace numbers and names each criterion of the rubric in order (the number makes the next one a look-up in the
+prompt), puts the evidence of each response beside the finding, and
 stops at the first criterion that decides.
 """
 
@@ -28,10 +29,10 @@ def _answer(trace: Sequence[str], explanation: str, score: str) -> tuple[str, st
 
 def _pairwise(question: Question, names: Sequence[str], found: list[Findings]) -> tuple[str, str]:
     trace = []
-    for name in names:
+    for i, name in enumerate(names, start=1):
         a, b = found[0][name], found[1][name]
         verdict = "same" if a.met == b.met else ("A" if a.met else "B")
-        trace.append(f"{name}{subject(name, question)}: A {_says(a)}, B {_says(b)}: {verdict}")
+        trace.append(f"{i} {name}{subject(name, question)}: A {_says(a)}, B {_says(b)}: {verdict}")
         if verdict != "same":
             return _answer(trace, f"Assistant {verdict} is better: {name}", f"Assistant {verdict}")
     return _answer(trace, "They are the same.", "Tie")
@@ -39,8 +40,8 @@ def _pairwise(question: Question, names: Sequence[str], found: list[Findings]) -
 
 def _binary(question: Question, names: Sequence[str], found: Findings) -> tuple[str, str]:
     trace = []
-    for name in names:
-        trace.append(f"{name}{subject(name, question)}: {_says(found[name])}")
+    for i, name in enumerate(names, start=1):
+        trace.append(f"{i} {name}{subject(name, question)}: {_says(found[name])}")
         if not found[name].met:
             return _answer(trace, f"Not met: {name}", "false")
     return _answer(trace, "All criteria are met.", "true")
@@ -48,9 +49,9 @@ def _binary(question: Question, names: Sequence[str], found: Findings) -> tuple[
 
 def _pointwise(question: Question, names: Sequence[str], found: Findings) -> tuple[str, str]:
     trace, missed = [], 0
-    for name in names:
+    for i, name in enumerate(names, start=1):
         missed += not found[name].met
-        trace.append(f"{name}{subject(name, question)}: {_says(found[name])}: missed {missed}")
+        trace.append(f"{i} {name}{subject(name, question)}: {_says(found[name])}: missed {missed}")
     return _answer(trace, f"missed {missed} of {len(names)}", str(5 - missed))
 
 
