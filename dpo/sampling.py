@@ -24,7 +24,7 @@ class Generation(BaseModel):
     sampling: Sampling = Sampling(temperature=1.0, max_tokens=64)
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     max_model_len: int = 512
-    shared: bool = Field(False, description="keep the engine in a named Ray actor for later stages")
+    host: str | None = Field(None, description="name of a Ray actor that holds the engines, also for later stages")
     thinking: bool = Field(False, description="`enable_thinking` of Qwen3-like chat templates")
     store: Path = Path("store/generation")
     stream: StreamSettings = StreamSettings()
@@ -86,9 +86,7 @@ def sample_policy(
             for k in range(samples)
         ]
         rows.append({"group": prompt.id, "payload": json.dumps({"requests": requests}, ensure_ascii=False)})
-    engine = EngineConfig(
-        model=model, engine=settings.engine, max_model_len=settings.max_model_len, shared=settings.shared
-    )
+    engine = EngineConfig(model=model, engine=settings.engine, max_model_len=settings.max_model_len, host=settings.host)
     folder = settings.store.resolve()
     Store(folder).refresh()
     worker = {"engine": engine, "model_key": _key(model), "store": str(folder)}

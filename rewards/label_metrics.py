@@ -79,6 +79,6 @@ def _of_language(counter: Counter[str], checked: bool) -> dict[str, Any]:
 
 
 def _pair_accuracy(counter: Counter[str]) -> dict[str, Any]:
-    """Right pairs over pairs whose responses truly differ under the rubric; truly equal ones are counted beside."""
-    decided = counter["right"] + counter["wrong"]
-    return {**wilson(counter["right"], decided), "truly_equal": counter["equal"]}
+    """Pairs whose chosen response is truly better, over all checked pairs: truly equal responses make a wrong pair."""
+    checked = counter["right"] + counter["wrong"] + counter["equal"]
+    return {**wilson(counter["right"], checked), "truly_equal": counter["equal"]}

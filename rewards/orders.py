@@ -49,11 +49,10 @@ class Orders:
         if result not in ("a", "b"):
             return Counter()
         found = Counter({f"{how}_pairs": 1})
-        if truth:
+        if truth is not None:
             found[f"{how}_checked"] = 1
-            found[f"{how}_right"] = int((truth == 1) == (result == "a"))
-        elif truth == 0:
-            found[f"{how}_equal"] = 1
+            found[f"{how}_right"] = int(truth == (1 if result == "a" else -1))
+            found[f"{how}_equal"] = int(truth == 0)
         return found
 
     def report(self) -> dict[str, Any]:

@@ -35,7 +35,9 @@ class EngineConfig(BaseModel):
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     max_model_len: int | None = None
-    shared: bool = Field(False, description="host the engine in a named Ray actor that later stages find again")
+    host: str | None = Field(
+        None, description="name of a Ray actor that holds the engine and serves later stages; one process per name"
+    )
 
 
 class Request(BaseModel):

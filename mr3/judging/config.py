@@ -36,7 +36,7 @@ class JudgeConfig(BaseModel):
     backend: Literal["vllm", "endpoint"] = "vllm"
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
-    shared: bool = Field(False, description="one engine in a named Ray actor for all that use this judge")
+    host: str | None = Field(None, description="name of a Ray actor that holds the engine for all that use this judge")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
     max_prompt_tokens: int | None = Field(None, description="needed where the model has no judge.json")
@@ -97,7 +97,7 @@ class JudgeConfig(BaseModel):
             url=self.url,
             engine=self.engine,
             max_model_len=self.card.max_model_len,
-            shared=self.shared,
+            host=self.host,
         )
 
     def identity(self) -> str:

@@ -23,7 +23,7 @@ from mr3.nano.facts import Question, contents, flip
 from mr3.nano.packs import TRAIN_FAMILIES, TRAIN_LANGUAGES
 from mr3.nano.responses import Mix, write_response
 from mr3.nano.tasks import JudgeTask, Recipe, TaskMaker
-from mr3.nano.testsets import build_sets
+from mr3.nano.testsets import build_sets, gold_rows
 from mr3.nano.text import TextWorld
 from mr3.prompts import render
 from mr3.stage import stage_main
@@ -38,6 +38,7 @@ class DataConfig(StageConfig):
 
     judge_rows: int = 8_000
     replay_documents: int = 3_000
+    rl_rows: int = Field(1_600, description="tasks for GRPO, also as SFT rows: contents of their own")
     test_rows: int = Field(300, description="tasks per evaluation set")
     policy_rows: int = Field(1_500, description="SFT rows per policy")
     pool_prompts: int = 600
@@ -59,11 +60,16 @@ def sft_row(made: JudgeTask) -> dict[str, Any]:
     }
 
 
-def judge_rows(rows: int, seed: int) -> list[dict[str, Any]]:
-    """Judge SFT rows in all modes; 30% of the rubrics in the task's language, 20% damaged responses."""
-    maker = TaskMaker(Recipe("judge_sft", own_rubric=0.3, garbled=0.2), seed)
+def judge_tasks(split: str, rows: int, seed: int) -> list[JudgeTask]:
+    """Training tasks in all modes; 30% of the rubrics in the task's language, 20% damaged responses."""
+    maker = TaskMaker(Recipe(split, own_rubric=0.3, garbled=0.2), seed)
     modes = random.Random(seed).choices(list(MODE_SHARES), list(MODE_SHARES.values()), k=rows)
-    return [sft_row(maker.task(mode)) for mode in modes]  # type: ignore[arg-type]
+    return [maker.task(mode) for mode in modes]  # type: ignore[arg-type]
+
+
+def judge_rows(rows: int, seed: int) -> list[dict[str, Any]]:
+    """Judge SFT rows."""
+    return [sft_row(made) for made in judge_tasks("judge_sft", rows, seed)]
 
 
 def policy_rows(mix: Mix, rows: int, seed: int) -> list[dict[str, Any]]:
@@ -122,6 +128,9 @@ def run(config: DataConfig) -> None:
         counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1))}
         replay = itertools.islice(TextWorld(seed + 2).documents(), config.replay_documents)
         counts["replay"] = _write(out / "replay.parquet", ({"text": text} for text in replay))
+        for_rl = judge_tasks("judge_dev", config.rl_rows, seed + 6)
+        counts["judge_rl"] = _write(out / "judge_rl.parquet", gold_rows(for_rl, "rl"))
+        _write(out / "judge_rl_sft.parquet", map(sft_row, for_rl))
         sets = build_sets(config.test_rows, seed + 3)
         counts["judge_test"] = _write(out / "judge_test.parquet", sets)
         for i, (name, mix) in enumerate(sorted(config.policies.items())):

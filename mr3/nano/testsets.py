@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from mr3.nano.packs import UNSEEN_LANGUAGES
@@ -65,6 +65,11 @@ def _flips(rows: int, seed: int) -> Iterator[dict[str, Any]]:
     for i in range(rows // 2):
         for j, made in enumerate(maker.flip_pair()):
             yield _row(made, "rubric_flip", 2 * i + j, f"flip-{i}")
+
+
+def gold_rows(made: Iterable[JudgeTask], name: str) -> list[dict[str, Any]]:
+    """Tasks with gold labels in the evaluation format, as one set."""
+    return [_row(one, name, i) for i, one in enumerate(made)]
 
 
 def build_sets(rows: int, seed: int) -> list[dict[str, Any]]:

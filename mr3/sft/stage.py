@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mr3.artifacts import stage_run
+from mr3.artifacts import metrics_of, stage_run
 from mr3.config import StageConfig
 from mr3.records import Mode, Strategy
 from mr3.stage import stage_main
@@ -43,6 +43,9 @@ class SftConfig(StageConfig):
     max_tokens: int = Field(1_024, description="longer rows are dropped and counted")
     replay: Path | None = Field(None, description="Parquet of plain documents mixed in")
     replay_share: float = Field(0.0, ge=0, lt=1, description="share of rows that are replayed documents")
+    same_tokens_as: Path | None = Field(
+        None, description="folder of a finished training stage: train for as many tokens as it did, in place of epochs"
+    )
     judge: JudgeBlock | None = None
     trl: dict[str, Any] = Field(default_factory=dict, description="TRL's SFTConfig by name")
 
@@ -113,7 +116,10 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
     set_seed(config.seed)
     tokenizer = load_tokenizer(config.model)
     rows, counts = _rows(config, tokenizer)
+    tokens = sum(len(r["input_ids"]) for r in rows)
     options = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None} | config.trl
+    if config.same_tokens_as is not None:
+        options["num_train_epochs"] = metrics_of(config.same_tokens_as)["tokens"] / tokens
     progress = PlainProgress("sft", ("loss", "mean_token_accuracy"))
     trainer = SFTTrainer(
         model=load_model(config.model),
@@ -129,10 +135,10 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
     tokenizer.save_pretrained(str(model_folder))
     if config.judge is not None:
         write_card(model_folder, JudgeCard.model_validate(config.judge.model_dump()))
-    tokens = sum(len(r["input_ids"]) for r in rows)
     metrics.update(
         counts,
         steps=result.global_step,
+        tokens=round(tokens * float(result.metrics["epoch"])),
         train_loss=result.training_loss,
         tokens_per_epoch=tokens,
         tokens_per_s=round(tokens * float(result.metrics["epoch"]) / float(result.metrics["train_runtime"])),
