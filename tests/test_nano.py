@@ -131,8 +131,9 @@ def test_gold_completion_ends_in_its_own_score() -> None:
         assert json.loads(answer)["score"] == made.label in made.task.labels
 
 
-def test_pretraining_text_holds_no_judging() -> None:
-    text = "\n".join(itertools.islice(TextWorld(1).documents(), 4_000))
+@pytest.mark.parametrize("listed", [0.0, 0.9])
+def test_pretraining_text_holds_no_judging(listed: float) -> None:
+    text = "\n".join(itertools.islice(TextWorld(1, listed).documents(), 4_000))
     wordings = {w for kinds in english_wordings().values() for w in kinds["seen"] + kinds["held_out"]}
     wordings |= {w for p in packs().values() for ws in p.criteria.values() for w in ws}
     for word in ("Assistant", "rubric", "Rubric", "score", "verdict", "explanation", "better", "<think>", "Tie"):

@@ -113,11 +113,12 @@ def hosted_engine(config: EngineConfig) -> RemoteEngine:
 
     from mr3.inference.session import NAMESPACE
 
-    assert config.host is not None
+    host = config.host
+    assert host is not None
     if Path(config.model).is_dir():  # the host may have another working directory
         config = config.model_copy(update={"model": str(Path(config.model).resolve())})
     handle = ray.remote(EngineHost).options(
-        name=_PREFIX + config.host,
+        name=_PREFIX + host,
         namespace=NAMESPACE,
         lifetime="detached",
         get_if_exists=True,

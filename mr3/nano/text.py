@@ -17,10 +17,15 @@ from mr3.nano.responses import Mix, garble, splice, write_response
 
 
 class TextWorld:
-    """A seeded stream of short documents."""
+    """A seeded stream of short documents.
 
-    def __init__(self, seed: int) -> None:
+    Args:
+        listed: share of the texts with statements that begin with a numbered list of the attributes to come.
+    """
+
+    def __init__(self, seed: int, listed: float = 0.0) -> None:
         self.rng = random.Random(seed)
+        self.listed = listed
         self.contents: list[Content] = contents()
         self.kinds: list[tuple[float, Callable[[], str]]] = [
             (0.20, self.dialogue),
@@ -66,8 +71,9 @@ class TextWorld:
         question = self.question()
         text = self.response(question)
         findings = analyse(question.language, question.reference, text)
-        lines = [question.text, f"x: {text}"]
-        for i, name in enumerate(self._attributes(), start=1):
+        names, lines = self._attributes()
+        lines += [question.text, f"x: {text}"]
+        for i, name in enumerate(names, start=1):
             finding = findings[name]
             met = "yes" if finding.met else "no"
             lines.append(f"{i} {name}{subject(name, question)}: x {finding.evidence} {met}")
@@ -78,8 +84,9 @@ class TextWorld:
         question = self.question()
         texts = [self.response(question), self.response(question)]
         found = [analyse(question.language, question.reference, t) for t in texts]
-        lines = [question.text, f"x: {texts[0]}", f"y: {texts[1]}"]
-        for i, name in enumerate(self._attributes(), start=1):
+        names, lines = self._attributes()
+        lines += [question.text, f"x: {texts[0]}", f"y: {texts[1]}"]
+        for i, name in enumerate(names, start=1):
             parts = [
                 f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip("xy", found, strict=True)
             ]
@@ -101,12 +108,20 @@ class TextWorld:
         """What a list holds, and how it is said again."""
         if self.rng.random() < 0.7:
             name = self.rng.choice(CRITERIA)
-            return self.rng.choice(english_wordings()[name]["traits"]), name
+            return self._plain(name), name
         word = self.rng.choice(packs()[self.rng.choice(LANGUAGES)].nouns)
         return word, word
 
-    def _attributes(self) -> list[str]:
-        return self.rng.sample(CRITERIA, self.rng.randint(2, 4))
+    def _plain(self, name: str) -> str:
+        """Plain words for an attribute."""
+        return self.rng.choice(english_wordings()[name]["traits"])
+
+    def _attributes(self) -> tuple[list[str], list[str]]:
+        """Which attributes a text speaks of, and the list that it begins with (or none)."""
+        if self.listed <= 0 or self.rng.random() >= self.listed:
+            return self.rng.sample(CRITERIA, self.rng.randint(2, 4)), []
+        names = self.rng.sample(CRITERIA, self.rng.randint(1, 4))
+        return names, [f"{i}. {self._plain(name)}" for i, name in enumerate(names, start=1)]
 
     def number_drill(self) -> str:
         """Number words and small sums."""
