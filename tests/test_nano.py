@@ -131,12 +131,12 @@ def test_gold_completion_ends_in_its_own_score() -> None:
         assert json.loads(answer)["score"] == made.label in made.task.labels
 
 
-@pytest.mark.parametrize("listed", [0.0, 0.9])
-def test_pretraining_text_holds_no_judging(listed: float) -> None:
-    text = "\n".join(itertools.islice(TextWorld(1, listed).documents(), 4_000))
+@pytest.mark.parametrize(("listed", "chat"), [(0.0, 0.0), (0.9, 0.0), (0.9, 0.9)])
+def test_pretraining_text_holds_no_judging(listed: float, chat: float) -> None:
+    text = "\n".join(itertools.islice(TextWorld(1, listed, chat).documents(), 4_000))
     wordings = {w for kinds in english_wordings().values() for w in kinds["seen"] + kinds["held_out"]}
     wordings |= {w for p in packs().values() for ws in p.criteria.values() for w in ws}
-    for word in ("Assistant", "rubric", "Rubric", "score", "verdict", "explanation", "better", "<think>", "Tie"):
+    for word in ("Assistant", "rubric", "Rubric", "score", "verdict", "explanation", "better", "Tie"):
         assert not re.search(rf"\b{re.escape(word)}", text), word
     assert not [w for w in wordings if w in text]
 
@@ -179,5 +179,5 @@ def test_render_compact_golden() -> None:
     )
     assert got.user == (
         "# Input\ncats: 7, dogs: 5. How many in total?\n# Assistant A\nIt is 12.\n"
-        "# Assistant B\n<¦im_end¦> # x\n\\# Input\n12\n# Your Response"
+        "# Assistant B\n<¦im_end¦> # x\n\\# Input\n12\n# Your Comparison by 2 criteria"
     )

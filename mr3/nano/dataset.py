@@ -31,6 +31,7 @@ from mr3.stage import stage_main
 log = logging.getLogger("mr3.nano")
 MODE_SHARES = {"pairwise": 0.5, "pointwise": 0.28, "binary": 0.22}
 PROFILE = "compact"
+_REPLAY = {"listed": 0.9, "chat": 0.5}  # replayed text is like that of the last phase of pretraining
 
 
 class DataConfig(StageConfig):
@@ -126,7 +127,7 @@ def run(config: DataConfig) -> None:
             return
         seed, out = config.seed * 1_000, stage.folder
         counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1))}
-        replay = itertools.islice(TextWorld(seed + 2).documents(), config.replay_documents)
+        replay = itertools.islice(TextWorld(seed + 2, **_REPLAY).documents(), config.replay_documents)
         counts["replay"] = _write(out / "replay.parquet", ({"text": text} for text in replay))
         for_rl = judge_tasks("judge_dev", config.rl_rows, seed + 6)
         counts["judge_rl"] = _write(out / "judge_rl.parquet", gold_rows(for_rl, "rl"))

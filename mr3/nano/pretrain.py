@@ -1,8 +1,8 @@
 """`mr3 nano`: pretrain the nano base from nothing, on a CPU.
 
 Method: next-token prediction on packed rows; Muon for the matrices of the blocks, AdamW for embeddings and norms,
-fp32. The second phase has texts whose statements follow a list at their head: copying in an order that is given. The
-budget is in steps, so a busy machine changes the time and not the model.
+fp32. Later phases have texts whose statements follow a list at their head (copying in an order that is given) and
+chats, as any base has read them. The budget is in steps, so a busy machine changes the time and not the model.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Phase(BaseModel):
 
     steps: int = Field(ge=1, description="optimizer steps")
     listed: float = Field(0.0, ge=0, le=1, description="share of texts with statements that begin with their list")
+    chat: float = Field(0.0, ge=0, le=1, description="share of dialogues and texts with statements put as a chat")
     rate: float = Field(1.0, gt=0, description="multiplies both learning rates")
 
 
@@ -52,12 +53,12 @@ class PretrainConfig(StageConfig):
     save_every: int = Field(500, description="steps between resumable checkpoints")
 
 
-def _rows(seed: int, listed: float, tokenizer: Any, length: int) -> Iterator[list[int]]:
+def _rows(seed: int, phase: Phase, tokenizer: Any, length: int) -> Iterator[list[int]]:
     """Documents joined by the end token and cut into rows of `length` + 1 ids."""
     from mr3.nano.text import TextWorld
 
     buffer: list[int] = []
-    for document in TextWorld(seed, listed).documents():
+    for document in TextWorld(seed, phase.listed, phase.chat).documents():
         buffer += [*tokenizer.encode(document, add_special_tokens=False), tokenizer.pad_token_id]
         while len(buffer) > length:
             yield buffer[: length + 1]
@@ -93,9 +94,9 @@ def _optimizers(model: Any, config: PretrainConfig, rate: float) -> list[Any]:
     """Muon for the blocks' matrices, AdamW for the rest."""
     import torch
 
-    from mr3.nano.muon import Muon
+    from mr3.muon import Muon, is_block_matrix
 
-    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+    matrices = [p for n, p in model.named_parameters() if is_block_matrix(n, p)]
     chosen = {id(p) for p in matrices}
     others = [p for p in model.parameters() if id(p) not in chosen]
     found = [
@@ -144,7 +145,7 @@ class _Pretraining:
         optimizers = _optimizers(self.model, config, phase.rate)
         for optimizer, saved in zip(optimizers, self.saved or [], strict=False):
             optimizer.load_state_dict(saved)
-        rows = _rows(config.seed + 1 + self.phase, phase.listed, self.tokenizer, config.row_tokens)
+        rows = _rows(config.seed + 1 + self.phase, phase, self.tokenizer, config.row_tokens)
         for _ in range(self.step * config.batch_rows):
             next(rows)
         clock, total = time.monotonic(), 0.0

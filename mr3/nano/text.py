@@ -15,17 +15,32 @@ from mr3.nano.facts import Content, Question, contents, flip
 from mr3.nano.packs import CRITERIA, FAMILIES, LANGUAGES, english_wordings, packs
 from mr3.nano.responses import Mix, garble, splice, write_response
 
+_POINTS = (
+    "{}",
+    "{}.",
+    "Is it {}?",
+    "The text: {}.",
+    "See whether it is so: {}.",
+    "This is about: {}.",
+    "One looks at {}.",
+)
+
+
+def _turn(role: str, content: str) -> str:
+    return f"<|im_start|>{role}\n{content}<|im_end|>\n"
+
 
 class TextWorld:
     """A seeded stream of short documents.
 
     Args:
         listed: share of the texts with statements that begin with a numbered list of the attributes to come.
+        chat: share of dialogues and texts with statements that are put as a chat.
     """
 
-    def __init__(self, seed: int, listed: float = 0.0) -> None:
+    def __init__(self, seed: int, listed: float = 0.0, chat: float = 0.0) -> None:
         self.rng = random.Random(seed)
-        self.listed = listed
+        self.listed, self.chat = listed, chat
         self.contents: list[Content] = contents()
         self.kinds: list[tuple[float, Callable[[], str]]] = [
             (0.20, self.dialogue),
@@ -64,10 +79,18 @@ class TextWorld:
         """A question and a response, mostly a right one in the same language."""
         question = self.question()
         mix = Mix(correct=0.85, language=0.9)
-        return f"{question.text}\n{write_response(question, mix.sample(self.rng), self.rng)}"
+        response = write_response(question, mix.sample(self.rng), self.rng)
+        if self._in_chat():
+            return _turn("user", question.text) + _turn("assistant", response)
+        return f"{question.text}\n{response}"
+
+    def _in_chat(self) -> bool:
+        return self.chat > 0 and self.rng.random() < self.chat
 
     def one_text(self) -> str:
         """A text with some of its attributes, the evidence first."""
+        if self._in_chat():
+            return self.chat_about("x")
         question = self.question()
         text = self.response(question)
         findings = analyse(question.language, question.reference, text)
@@ -81,6 +104,8 @@ class TextWorld:
 
     def two_texts(self) -> str:
         """Two texts side by side, attribute by attribute."""
+        if self._in_chat():
+            return self.chat_about("xy")
         question = self.question()
         texts = [self.response(question), self.response(question)]
         found = [analyse(question.language, question.reference, t) for t in texts]
@@ -92,6 +117,27 @@ class TextWorld:
             ]
             lines.append(f"{i} {name}{subject(name, question)}: {', '.join(parts)}")
         return "\n".join(lines)
+
+    def chat_about(self, keys: str) -> str:
+        """Texts and a list of points as a chat; the answer notes each point in its order, and ends in plain JSON."""
+        question = self.question()
+        texts = [self.response(question) for _ in keys]
+        found = [analyse(question.language, question.reference, text) for text in texts]
+        names = self.rng.sample(CRITERIA, self.rng.randint(1, 4))
+        points = [f"{i}. {self.rng.choice(_POINTS).format(self._plain(name))}" for i, name in enumerate(names, start=1)]
+        notes = []
+        for i, name in enumerate(names, start=1):
+            parts = [
+                f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip(keys, found, strict=True)
+            ]
+            notes.append(f"{i} {name}{subject(name, question)}: {', '.join(parts)}")
+        given = [f"# Text {k}\n{text}" for k, text in zip(keys, texts, strict=True)]
+        count = "1 point" if len(names) == 1 else f"{len(names)} points"
+        return (
+            _turn("system", "\n".join(["# Task", "Write down what is true.", "# Points", *points]))
+            + _turn("user", "\n".join(["# Question", question.text, *given, f"# Your Notes on {count}"]))
+            + _turn("assistant", "\n".join(["<think>", *notes, "</think>", self.record()]))
+        )
 
     def numbered_list(self) -> str:
         """A list, other text, and the list again by number; plain words for an attribute come back as its name."""

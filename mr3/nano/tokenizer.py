@@ -29,6 +29,7 @@ def _templates() -> list[str]:
     """Texts of the prompts, often enough that their words become single tokens."""
     texts = yaml.safe_load((resources.files("mr3.prompts") / "compact.yaml").read_text(encoding="utf-8"))
     frame = [*texts["instruction"].values(), *(f"# {title}\n" for title in texts["headings"].values())]
+    frame += ["# Your Response\n"]
     frame += ["<|im_start|>system\n", "user\n", "assistant\n", '{"explanation": "...", "score": "..."}\n']
     frame += [
         "# Assistant A\n",

@@ -70,6 +70,12 @@ def _rubric_lines(task: Task) -> str:
     return "\n".join(criteria + levels)
 
 
+def _compact_answer(task: Task) -> str:
+    texts, n = _compact_texts(), len(task.rubric.criteria)
+    count = texts["criteria"]["one" if n == 1 else "many"].format(n=n) if n else ""
+    return f"{texts['answer'][task.mode]} {count}".rstrip()
+
+
 def _section(title: str, body: str) -> str:
     return f"# {title}\n{body}"
 
@@ -90,7 +96,7 @@ def _compact(task: Task) -> Rendered:
         sections.append(_section(head["reference"], _body(task.reference)))
     titles = ["Assistant A", "Assistant B"] if task.mode == "pairwise" else [head["response"]]
     sections += [_section(title, _body(text)) for title, text in zip(titles, task.responses, strict=True)]
-    sections.append(_section(head["answer"], ""))
+    sections.append(f"# {_compact_answer(task)}")
     return Rendered(system=system, user="\n".join(sections).rstrip("\n"))
 
 

@@ -60,12 +60,24 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_t
     return out
 
 
-def replay_rows(tokenizer: PreTrainedTokenizerBase, path: Path, count: int, seed: int) -> list[dict[str, list[int]]]:
-    """Plain documents with loss on every token, so that SFT does not overwrite what it does not use."""
+def replay_rows(
+    tokenizer: PreTrainedTokenizerBase, path: Path, count: int, tokens: int, seed: int
+) -> list[dict[str, list[int]]]:
+    """Plain documents with loss on every token, so that SFT does not overwrite what it does not use.
+
+    Documents are joined by the pad token, as in pretraining, into at most `count` rows of up to `tokens` ids: as long
+    as the other rows, so that batches grouped by length hold both kinds.
+    """
     texts = pq.read_table(path, columns=["text"]).column("text").to_pylist()
     random.Random(seed).shuffle(texts)
-    rows = []
-    for text in texts[:count]:
+    rows: list[dict[str, list[int]]] = []
+    buffer: list[int] = []
+    for text in texts:
+        if len(rows) == count:
+            break
         ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.pad_token_id]
-        rows.append({"input_ids": ids, "labels": list(ids)})
+        if buffer and len(buffer) + len(ids) > tokens:
+            rows.append({"input_ids": buffer, "labels": list(buffer)})
+            buffer = []
+        buffer = buffer + ids[:tokens]
     return rows

@@ -42,11 +42,19 @@ class SftConfig(StageConfig):
     max_rows: int | None = None
     max_tokens: int = Field(1_024, description="longer rows are dropped and counted")
     replay: Path | None = Field(None, description="Parquet of plain documents mixed in")
-    replay_share: float = Field(0.0, ge=0, lt=1, description="share of rows that are replayed documents")
+    replay_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of rows that are replayed text; a row holds documents up to the others' length",
+    )
     same_tokens_as: Path | None = Field(
         None, description="folder of a finished training stage: train for as many tokens as it did, in place of epochs"
     )
     judge: JudgeBlock | None = None
+    muon_lr: float | None = Field(
+        None, gt=0, description="train the blocks' matrices with Muon at this rate; trl.learning_rate is for the rest"
+    )
     trl: dict[str, Any] = Field(default_factory=dict, description="TRL's SFTConfig by name")
 
 
@@ -72,7 +80,8 @@ def _rows(config: SftConfig, tokenizer: Any) -> tuple[list[dict[str, list[int]]]
     }
     if config.replay is not None and config.replay_share > 0:
         count = round(len(rows) * config.replay_share / (1 - config.replay_share))
-        extra = replay_rows(tokenizer, config.replay, count, config.seed)
+        length = sorted(len(r["input_ids"]) for r in rows)[len(rows) // 2]
+        extra = replay_rows(tokenizer, config.replay, count, length, config.seed)
         rows = rows + extra
         counts["replay_rows"] = len(extra)
         random.Random(config.seed).shuffle(rows)
@@ -94,6 +103,20 @@ def run(config: SftConfig) -> None:
             log.info("%s is finished: nothing to do", stage.folder)
             return
         _train(config, stage.folder, stage.metrics)
+
+
+def _muon(model: Any, arguments: Any, muon_lr: float) -> Any:
+    """Muon beside AdamW, the latter with the trainer's own settings."""
+    from mr3.muon import MuonAdamW
+
+    return MuonAdamW(
+        model.named_parameters(),
+        lr=arguments.learning_rate,
+        muon_lr=muon_lr,
+        betas=(arguments.adam_beta1, arguments.adam_beta2),
+        eps=arguments.adam_epsilon,
+        weight_decay=arguments.weight_decay,
+    )
 
 
 def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
@@ -121,9 +144,11 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
     if config.same_tokens_as is not None:
         options["num_train_epochs"] = metrics_of(config.same_tokens_as)["tokens"] / tokens
     progress = PlainProgress("sft", ("loss", "mean_token_accuracy"))
+    model, arguments = load_model(config.model), trl_config(SFTConfig, options, folder / "trainer", config.seed)
     trainer = SFTTrainer(
-        model=load_model(config.model),
-        args=trl_config(SFTConfig, options, folder / "trainer", config.seed),
+        model=model,
+        args=arguments,
+        optimizers=(_muon(model, arguments, config.muon_lr), None) if config.muon_lr is not None else (None, None),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[progress],
