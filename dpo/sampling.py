@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mr3.artifacts import hash_path
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
 from mr3.inference.stream import StreamSettings
+from mr3.records import stable_hash
 
 
 class Generation(BaseModel):
@@ -62,6 +63,15 @@ def _key(model: str) -> str:
     return hash_path(Path(model)) if Path(model).is_dir() else model
 
 
+def request_seed(seed: int, prompt_id: str, sample: int) -> int:
+    """A seed for each sample of each prompt.
+
+    One seed for all would give every prompt the same random draws: a policy that is polite half of the time would be
+    polite to all of a language's prompts or to none.
+    """
+    return int(stable_hash("sample", seed, prompt_id, sample)[:7], 16)
+
+
 def sample_policy(
     model: str, prompts: Sequence[Prompt], settings: Generation, samples: int, seed: int
 ) -> dict[str, list[Completion]]:
@@ -81,7 +91,7 @@ def sample_policy(
             Request(
                 id=f"{prompt.id}#{k}",
                 prompt=str(text),
-                sampling=settings.sampling.model_copy(update={"seed": seed * 1_000 + k}),
+                sampling=settings.sampling.model_copy(update={"seed": request_seed(seed, prompt.id, k)}),
             ).model_dump(mode="json")
             for k in range(samples)
         ]
