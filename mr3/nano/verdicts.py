@@ -48,11 +48,12 @@ def _binary(question: Question, names: Sequence[str], found: Findings) -> tuple[
 
 
 def _pointwise(question: Question, names: Sequence[str], found: Findings) -> tuple[str, str]:
-    trace, missed = [], 0
+    trace, left = [], 5
     for i, name in enumerate(names, start=1):
-        missed += not found[name].met
-        trace.append(f"{i} {name}{subject(name, question)}: {_says(found[name])}: missed {missed}")
-    return _answer(trace, f"missed {missed} of {len(names)}", str(5 - missed))
+        step = 0 if found[name].met else 1
+        trace.append(f"{i} {name}{subject(name, question)}: {_says(found[name])}: {left} - {step} = {left - step}")
+        left -= step
+    return _answer(trace, f"{left} of 5", str(left))
 
 
 def gold(mode: Mode, question: Question, names: Sequence[str], responses: Sequence[str]) -> tuple[str, str]:
