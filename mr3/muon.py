@@ -35,7 +35,8 @@ def muon_step(params: Iterable[torch.nn.Parameter], state: dict[Any, Any], lr: f
         if p.grad is None:
             continue
         if "momentum" not in state[p]:
-            state[p]["momentum"] = torch.zeros_like(p)
+            # AdamW, when it loads a state, looks for a step in every entry.
+            state[p].update(momentum=torch.zeros_like(p), step=torch.zeros(()))
         buffer = state[p]["momentum"].lerp_(p.grad, 1 - momentum)
         shapes.setdefault(p.shape, []).append((p, p.grad.lerp(buffer, momentum)))
     for shape, pairs in shapes.items():

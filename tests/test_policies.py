@@ -11,7 +11,7 @@ from trl import DPOConfig
 
 from dpo.policy_eval import by_checkers, win_points
 from dpo.pool import PoolConfig
-from dpo.sampling import Prompt, read_prompts
+from dpo.sampling import Prompt, read_prompts, request_seed
 from dpo.train import smoothing_from_flips
 from mr3.config import build_config
 from mr3.training import check_model, last_checkpoint, trl_config
@@ -95,3 +95,9 @@ def test_torn_checkpoints_are_not_resumed(tmp_path: Path) -> None:
 def test_missing_prompts_name_the_command() -> None:
     with pytest.raises(ValueError, match="mr3 data"):
         read_prompts(Path("absent.parquet"))
+
+
+def test_every_sample_of_every_prompt_draws_for_itself() -> None:
+    seeds = [request_seed(s, f"p{i}", k) for s in range(3) for i in range(300) for k in range(3)]
+    assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**31 for seed in seeds)
+    assert request_seed(1, "p1", 0) == request_seed(1, "p1", 0)

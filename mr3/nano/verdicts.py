@@ -1,8 +1,7 @@
 """Gold verdicts and gold traces, from the checkers' findings alone.
 
 A trace numbers and names each criterion of the rubric in order (the number makes the next one a look-up in the
-prompt), puts the evidence of each response beside the finding, and
-stops at the first criterion that decides.
+prompt), puts the evidence of each response beside the finding, and stops at the first criterion that decides.
 """
 
 from __future__ import annotations
