@@ -89,6 +89,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from transformers import set_seed
     from trl import DPOConfig, DPOTrainer
 
+    from mr3.compact_head import use_compact_head
     from mr3.training import (
         PlainProgress,
         last_checkpoint,
@@ -113,8 +114,9 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
 
         peft_config = LoraConfig(**config.peft)
     tokenizer = load_tokenizer(config.model)
+    model = load_model(config.model)
     trainer = DPOTrainer(
-        model=load_model(config.model),
+        model=model,
         args=trl_config(DPOConfig, options, folder / "trainer", config.seed),
         train_dataset=data,
         processing_class=tokenizer,
@@ -122,6 +124,8 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         callbacks=[progress],
     )
     quiet_trainer(trainer)
+    if peft_config is None:
+        use_compact_head(model)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
     trainer.save_model(str(folder / "model"))
     tokenizer.save_pretrained(str(folder / "model"))

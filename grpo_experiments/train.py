@@ -78,6 +78,7 @@ def _train(config: GrpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from transformers import set_seed
     from trl import GRPOConfig, GRPOTrainer
 
+    from mr3.compact_head import use_compact_head
     from mr3.training import (
         PlainProgress,
         last_checkpoint,
@@ -94,8 +95,9 @@ def _train(config: GrpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     reward = RewardLog(composite(config.rewards))
     arguments = trl_config(GRPOConfig, config.trl, folder / "trainer", config.seed)
     progress = PlainProgress("grpo", ("reward", "reward_std"))
+    model = load_model(config.model)
     trainer = GRPOTrainer(
-        model=load_model(config.model),
+        model=model,
         reward_funcs=reward,
         args=arguments,
         train_dataset=Dataset.from_list(_rows(config, tokenizer)),
@@ -103,6 +105,7 @@ def _train(config: GrpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         callbacks=[progress],
     )
     quiet_trainer(trainer)
+    use_compact_head(model, arguments.temperature)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
     trainer.save_model(str(folder / "model"))
     tokenizer.save_pretrained(str(folder / "model"))

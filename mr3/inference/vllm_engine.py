@@ -33,7 +33,6 @@ def prepare_environment() -> None:
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     if not torch.cuda.is_available():
-        os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -61,7 +60,8 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     if config.max_model_len:
         arguments["max_model_len"] = config.max_model_len
     if not torch.cuda.is_available():
-        arguments |= {"enforce_eager": True, "max_num_seqs": 64, "dtype": "float32"}
+        # Not by VLLM_CPU_KVCACHE_SPACE, which would override what a config says.
+        arguments |= {"enforce_eager": True, "max_num_seqs": 64, "dtype": "float32", "kv_cache_memory_bytes": 1 << 30}
     return arguments | config.engine
 
 
@@ -110,9 +110,11 @@ class VLLMEngine:
         return list(await asyncio.gather(*futures))
 
     def close(self) -> None:
-        """Stop the loop; requests in flight are given up."""
+        """Stop the loop and free the cache; requests in flight are given up."""
         self._queue.put(None)
         self._thread.join(timeout=30)
+        if not self._thread.is_alive():
+            self._engine.engine_core.shutdown()
 
     # The rest runs in the engine's own thread.
 

@@ -31,7 +31,9 @@ from mr3.stage import stage_main
 log = logging.getLogger("mr3.nano")
 MODE_SHARES = {"pairwise": 0.5, "pointwise": 0.28, "binary": 0.22}
 PROFILE = "compact"
-_REPLAY = {"listed": 0.9, "chat": 0.5}  # replayed text is like that of the last phase of pretraining
+# Replayed text is like that of the last phase of pretraining; other letters, so that a judge asked about a criterion
+# that it was not trained on does not fall back to calling responses x and y.
+_REPLAY: dict[str, Any] = {"listed": 0.9, "chat": 0.8, "any_letters": True}
 
 
 class DataConfig(StageConfig):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import string
 from collections.abc import Callable, Iterator
 
 from mr3.nano.checks import analyse
@@ -36,11 +37,12 @@ class TextWorld:
     Args:
         listed: share of the texts with statements that begin with a numbered list of the attributes to come.
         chat: share of dialogues and texts with statements that are put as a chat.
+        any_letters: texts in chats are called by any small letters, not always x and y.
     """
 
-    def __init__(self, seed: int, listed: float = 0.0, chat: float = 0.0) -> None:
+    def __init__(self, seed: int, listed: float = 0.0, chat: float = 0.0, any_letters: bool = False) -> None:
         self.rng = random.Random(seed)
-        self.listed, self.chat = listed, chat
+        self.listed, self.chat, self.any_letters = listed, chat, any_letters
         self.contents: list[Content] = contents()
         self.kinds: list[tuple[float, Callable[[], str]]] = [
             (0.20, self.dialogue),
@@ -120,6 +122,8 @@ class TextWorld:
 
     def chat_about(self, keys: str) -> str:
         """Texts and a list of points as a chat; the answer notes each point in its order, and ends in plain JSON."""
+        if self.any_letters:
+            keys = "".join(self.rng.sample(string.ascii_lowercase, len(keys)))
         question = self.question()
         texts = [self.response(question) for _ in keys]
         found = [analyse(question.language, question.reference, text) for text in texts]

@@ -124,6 +124,7 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from transformers import set_seed
     from trl import SFTConfig, SFTTrainer
 
+    from mr3.compact_head import use_compact_head
     from mr3.judge_card import JudgeCard, write_card
     from mr3.training import (
         PlainProgress,
@@ -154,6 +155,7 @@ def _train(config: SftConfig, folder: Path, metrics: dict[str, Any]) -> None:
         callbacks=[progress],
     )
     quiet_trainer(trainer)
+    use_compact_head(model)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
     model_folder = folder / "model"
     trainer.save_model(str(model_folder))
