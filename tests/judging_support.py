@@ -85,7 +85,7 @@ def written(score: str) -> str:
 def shown_pair(prompt: str) -> tuple[str, str]:
     """The two responses as the prompt shows them."""
     first, second = prompt.split("\n# Assistant A\n")[1].split("\n# Assistant B\n")
-    return first, second.split("\n# Your Response")[0]
+    return first, second.split("\n# Your ")[0]
 
 
 def prefers_sixes(request: Request) -> str:

@@ -86,7 +86,7 @@ def scripted(prompt: str) -> str:
         return " I can't say"
     if "# Assistant A" not in prompt:
         return verdict_text("true" if "4" in prompt.split("# Response\n")[1] else "false")
-    shown = re.search(r"# Assistant A\n(.*?)\n# Assistant B\n(.*?)\n# Your Response", prompt, re.DOTALL)
+    shown = re.search(r"# Assistant A\n(.*?)\n# Assistant B\n(.*?)\n# Your Comparison", prompt, re.DOTALL)
     assert shown is not None, prompt
     a, b = ("4" in text for text in shown.groups())
     if "BIASED" in prompt:
