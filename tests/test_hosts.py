@@ -76,6 +76,16 @@ def test_a_real_host_serves_one_model_after_another_and_refuses_unknown_argument
         for model in (BASE, str(copy), BASE):
             engine = open_engine(EngineConfig(model=model, max_model_len=256, engine=small, host="test"))
             texts.append([c.text for c in asyncio.run(engine.generate(requests))])
+        both = [
+            open_engine(EngineConfig(model=model, max_model_len=256, engine=small, host="test"))
+            for model in (BASE, str(copy))
+        ]
+
+        async def at_once() -> list[list[Completion]]:
+            return await asyncio.gather(*(engine.generate(requests * 40) for engine in both for _ in range(3)))
+
+        for answers in asyncio.run(at_once()):
+            assert [c.text for c in answers] == texts[0] * 40, "engines of one process must not disturb each other"
         wrong = open_engine(EngineConfig(model=BASE, engine={"max_num_seq": 1}, host="test"))
         with pytest.raises(ValueError, match="max_num_seqs"):
             asyncio.run(wrong.generate(requests))

@@ -19,6 +19,8 @@ from typing import Any
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling, TokenLogprobs
 
 log = logging.getLogger("mr3.inference")
+# vLLM keeps the context of a forward pass in a global of the process: two engines in one process take turns.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class EngineDead(RuntimeError):
@@ -81,7 +83,8 @@ class VLLMEngine:
         from vllm.engine.arg_utils import EngineArgs
 
         self.config = config
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
+        with _ONE_AT_A_TIME:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
         self._tokenizer = self._engine.get_tokenizer()
         self._limit: int = self._engine.model_config.max_model_len
         seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
@@ -114,15 +117,17 @@ class VLLMEngine:
         self._queue.put(None)
         self._thread.join(timeout=30)
         if not self._thread.is_alive():
-            self._engine.engine_core.shutdown()
+            with _ONE_AT_A_TIME:
+                self._engine.engine_core.shutdown()
 
     # The rest runs in the engine's own thread.
 
     def _loop(self) -> None:
         try:
             while self._admit():
-                finished = [o for o in self._engine.step() if o.finished]
-                self._deliver(finished)
+                with _ONE_AT_A_TIME:
+                    outputs = self._engine.step()
+                self._deliver([o for o in outputs if o.finished])
         except Exception as error:  # every waiting caller must hear of it, whatever it was
             self._error = error
             log.exception("the engine's loop broke")
