@@ -32,9 +32,12 @@ def run() -> Result:
     values = {
         "generated": generated["value"],
         "responses": label["responses"],
-        "responses_accounted_for": label["responses"] + label["duplicate_responses"] + aside["responses"],
+        "responses_accounted_for": label["responses"] + aside["responses"],
         "ok": label["ok"]["value"],
         "verdicts_per_s": label["verdicts_per_s"],
+        "stream_s": label["stream_s"],
+        "accuracy_against_people": audit["gold"]["all"]["accuracy"]["value"],
+        "kappa_against_people": audit["gold"]["all"]["kappa"]["value"],
     }
     return Result(
         values,
