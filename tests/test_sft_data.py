@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,8 @@ def test_replayed_documents_are_packed_in_order_and_whole(tokenizer: Any, tmp_pa
     texts = [f"{i} + {i} = {2 * i}\n" * (i % 4 + 1) for i in range(40)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "replay.parquet")
     rows = replay_rows(tokenizer, tmp_path / "replay.parquet", 10, 60, seed=3)
-    assert len(rows) == 10 and all(30 < len(r["input_ids"]) <= 60 and r["labels"] == r["input_ids"] for r in rows)
+    lengths = [len(r["input_ids"]) for r in rows]
+    assert len(rows) == 10 and max(lengths) <= 60 and all(r["labels"] == r["input_ids"] for r in rows)
+    assert all(a + b > 60 for a, b in itertools.pairwise(lengths)), "rows are filled"
     documents = [d for r in rows for d in tokenizer.decode(r["input_ids"]).split(tokenizer.pad_token) if d]
     assert set(documents) <= set(texts) and len(set(documents)) == len(documents)
