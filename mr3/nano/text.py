@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import random
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from mr3.nano.checks import analyse
+from mr3.nano.checks import Finding, analyse
 from mr3.nano.facts import Content, Question, contents, flip
 from mr3.nano.packs import CRITERIA, FAMILIES, LANGUAGES, english_wordings, packs
 from mr3.nano.responses import Mix, garble, splice, write_response
@@ -98,11 +98,7 @@ class TextWorld:
         findings = analyse(question.language, question.reference, text)
         names, lines = self._attributes()
         lines += [question.text, f"x: {text}"]
-        for i, name in enumerate(names, start=1):
-            finding = findings[name]
-            met = "yes" if finding.met else "no"
-            lines.append(f"{i} {name}{subject(name, question)}: x {finding.evidence} {met}")
-        return "\n".join(lines)
+        return "\n".join(lines + _notes("x", [findings], names, question))
 
     def two_texts(self) -> str:
         """Two texts side by side, attribute by attribute."""
@@ -113,12 +109,7 @@ class TextWorld:
         found = [analyse(question.language, question.reference, t) for t in texts]
         names, lines = self._attributes()
         lines += [question.text, f"x: {texts[0]}", f"y: {texts[1]}"]
-        for i, name in enumerate(names, start=1):
-            parts = [
-                f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip("xy", found, strict=True)
-            ]
-            lines.append(f"{i} {name}{subject(name, question)}: {', '.join(parts)}")
-        return "\n".join(lines)
+        return "\n".join(lines + _notes("xy", found, names, question))
 
     def chat_about(self, keys: str) -> str:
         """Texts and a list of points as a chat; the answer notes each point in its order, and ends in plain JSON."""
@@ -129,12 +120,7 @@ class TextWorld:
         found = [analyse(question.language, question.reference, text) for text in texts]
         names = self.rng.sample(CRITERIA, self.rng.randint(1, 4))
         points = [f"{i}. {self.rng.choice(_POINTS).format(self._plain(name))}" for i, name in enumerate(names, start=1)]
-        notes = []
-        for i, name in enumerate(names, start=1):
-            parts = [
-                f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip(keys, found, strict=True)
-            ]
-            notes.append(f"{i} {name}{subject(name, question)}: {', '.join(parts)}")
+        notes = _notes(keys, found, names, question)
         given = [f"# Text {k}\n{text}" for k, text in zip(keys, texts, strict=True)]
         count = "1 point" if len(names) == 1 else f"{len(names)} points"
         return (
@@ -209,6 +195,15 @@ class TextWorld:
             m = n if self.rng.random() < 0.5 else self.rng.randint(1, 24)
             lines.append(f"{n} {pack.number(m)} {m} {'same' if n == m else 'differ'}")
         return "\n".join(lines)
+
+
+def _notes(keys: str, found: Sequence[dict[str, Finding]], names: Sequence[str], question: Question) -> list[str]:
+    """A numbered line per attribute: each text's evidence and whether it is met."""
+    notes = []
+    for i, name in enumerate(names, start=1):
+        parts = [f"{k} {f[name].evidence} {'yes' if f[name].met else 'no'}" for k, f in zip(keys, found, strict=True)]
+        notes.append(f"{i} {name}{subject(name, question)}: {', '.join(parts)}")
+    return notes
 
 
 def subject(name: str, question: Question) -> str:
