@@ -19,8 +19,8 @@ from rewards.model import Combine, combine, compare_scores, scored
 from rewards.pairs import select_pairs
 from rewards.plans import distinct, plan_pairs
 from rewards.records import Comparison
-from rewards.rows import comparison_row, preference_row, response_rows, verdict_row
-from rewards.tables import COMPARISONS, PREFERENCES, RESPONSES, VERDICTS, TableWriter
+from rewards.rows import comparison_row, preference_row, prompt_row, response_rows, verdict_row
+from rewards.tables import COMPARISONS, PREFERENCES, PROMPTS, RESPONSES, VERDICTS, TableWriter
 from rewards.tasks import TaskSettings, Unit, judgements, units
 
 Truth = Callable[[PoolRow, str, str], int | None]
@@ -63,13 +63,14 @@ class Collector:
         self._pairs = pairs
         self._truth = truth
         self._stack = ExitStack()
+        self._prompts = TableWriter(folder / "prompts.parquet", PROMPTS)
         self._responses = TableWriter(folder / "responses.parquet", RESPONSES)
         self._verdicts = TableWriter(folder / "verdicts.parquet", VERDICTS)
         self._comparisons = TableWriter(folder / "comparisons.parquet", COMPARISONS)
         self._preferences = TableWriter(folder / "preferences.parquet", PREFERENCES)
 
     def __enter__(self) -> Collector:
-        for table in (self._responses, self._verdicts, self._comparisons, self._preferences):
+        for table in (self._prompts, self._responses, self._verdicts, self._comparisons, self._preferences):
             self._stack.enter_context(table)
         return self
 
@@ -80,6 +81,7 @@ class Collector:
         """Take one prompt with all its verdicts."""
         planned = units(row, self._tasks)
         by_task = self._matched(planned, verdicts)
+        self._prompts.write([prompt_row(row)])
         self._responses.write(response_rows(row, self._tasks))
         for unit in planned:
             self._verdicts.write([verdict_row(row, unit, v) for v in by_task[unit.task.id]])

@@ -1,7 +1,8 @@
 """`mr3 label`: judge a pool of off-policy responses by one rubric, and make preferences of the verdicts.
 
-In: a pool (Parquet, JSONL or an adapter). Out, in `output_dir`: responses.parquet, verdicts.parquet,
-comparisons.parquet, preferences.parquet (TRL's explicit conversational form), rejected.jsonl and metrics.json.
+In: a pool (Parquet, JSONL or an adapter). Out, in `output_dir`: prompts.parquet, responses.parquet,
+verdicts.parquet, comparisons.parquet (together they hold all that later stages need), preferences.parquet (TRL's
+explicit conversational form), rejected.jsonl and metrics.json.
 Judgements stream through Ray Data over a pool of actors and are kept in a store shared between runs:
 killed at any instant and started again, a run ends with each judgement once.
 """

@@ -12,6 +12,17 @@ from rewards.records import Comparison, Pair
 from rewards.tasks import TaskSettings, Unit, shown_text, text_hash
 
 
+def prompt_row(row: PoolRow) -> dict[str, Any]:
+    """One prompt of the pool."""
+    return {
+        "prompt_id": row.prompt_id,
+        "language": row.language,
+        "prompt": row.messages,
+        "reference": row.reference,
+        "meta": json.dumps(row.meta, ensure_ascii=False),
+    }
+
+
 def response_rows(row: PoolRow, settings: TaskSettings) -> list[dict[str, Any]]:
     """One row per response of the pool, also of those that are judged as another, equal one."""
     judged_as = distinct(row.responses)
@@ -19,6 +30,7 @@ def response_rows(row: PoolRow, settings: TaskSettings) -> list[dict[str, Any]]:
         {
             "prompt_id": row.prompt_id,
             "response_id": r.id,
+            "text": r.text,
             "policy": r.policy,
             "language": row.language,
             "judged_as": judged_as[r.id],

@@ -14,10 +14,20 @@ import pyarrow.parquet as pq
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _IDS = pa.list_(pa.string())
 
+PROMPTS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("language", pa.string()),
+        ("prompt", _MESSAGES),
+        ("reference", pa.string()),
+        ("meta", pa.string()),  # JSON, as in the pool
+    ]
+)
 RESPONSES = pa.schema(
     [
         ("prompt_id", pa.string()),
         ("response_id", pa.string()),
+        ("text", pa.string()),
         ("policy", pa.string()),
         ("language", pa.string()),
         ("judged_as", pa.string()),  # the response of this prompt whose equal text was judged

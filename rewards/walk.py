@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -23,6 +24,9 @@ class Labelled:
     prompt_id: str
     language: str
     responses: list[Row]
+    prompt: list[dict[str, str]] = field(default_factory=list)
+    reference: str | None = None
+    meta: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Row] = field(default_factory=list)
     comparisons: list[Row] = field(default_factory=list)
 
@@ -88,15 +92,19 @@ class _Groups:
 
 def walk(folder: Path) -> Iterator[Labelled]:
     """Every prompt of a label folder with its responses, verdicts and comparisons; memory stays bounded."""
+    prompts = _Groups(folder / "prompts.parquet", None)
     verdicts = _Groups(folder / "verdicts.parquet", _VERDICT_COLUMNS)
     comparisons = _Groups(folder / "comparisons.parquet", None)
     responses = groupby(_Groups._rows(folder / "responses.parquet", None), key=lambda row: row["prompt_id"])
     for prompt_id, rows in responses:
-        own = list(rows)
+        own, [about] = list(rows), prompts.take(prompt_id)
         yield Labelled(
             prompt_id=prompt_id,
-            language=own[0]["language"],
+            language=about["language"],
             responses=own,
+            prompt=about["prompt"],
+            reference=about["reference"],
+            meta=json.loads(about["meta"]),
             verdicts=verdicts.take(prompt_id),
             comparisons=comparisons.take(prompt_id),
         )
