@@ -39,7 +39,7 @@ def _ours(groups: list[dict[str, str]], config: JudgeConfig, folder: str) -> dic
     list(judge_groups(groups[:_WARM], config, f"{folder}/warm-{time.monotonic_ns()}", StreamSettings()))
     begun, verdicts = time.monotonic(), 0
     for _, payload in judge_groups(groups, config, f"{folder}/store-{time.monotonic_ns()}", StreamSettings()):
-        verdicts += len(payload["verdicts"])
+        verdicts += len(json.loads(payload)["verdicts"])
     return {"seconds": time.monotonic() - begun, "verdicts": verdicts}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -99,7 +100,7 @@ def by_judge(
     opinion: dict[str, int] = {}
     failed = 0
     for name, payload in judge_groups(groups, judge, config.store, config.stream):
-        scores = [v["score"] for v in payload["verdicts"]]
+        scores = [v["score"] for v in json.loads(payload)["verdicts"]]
         failed += None in scores
         if None not in scores:
             opinion[name] = {"Assistant A": 1, "Assistant B": -1}.get(scores[0], 0) if scores[0] == scores[1] else 0

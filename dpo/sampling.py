@@ -102,5 +102,5 @@ def sample_policy(
     worker = {"engine": engine, "model_key": _key(model), "store": str(folder)}
     found = {}
     for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):
-        found[group] = [Completion.model_validate(c) for c in payload["completions"]]
+        found[group] = [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
     return found

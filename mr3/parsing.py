@@ -196,15 +196,17 @@ def parse(text: str, labels: Sequence[str], finish: str) -> Parsed:
     Args:
         text: what the model wrote after the assistant prefix `<think>`.
         labels: the legal scores.
-        finish: the engine's finish reason: `stop`, `length`, `too_long` or `failed`.
+        finish: the engine's finish reason: `stop`, `length`, `too_long`, `timed_out` or `failed`.
 
     Returns:
-        Outcome `truncated` for `length` whatever the text holds (a cut answer is never repaired), `too_long` and
-        `engine_failed` as the engine said, `off_scale` for a readable score that is no label, else `ok` or
-        `parse_failed`. Never raises on any text.
+        Outcome `truncated` for `length` whatever the text holds (a cut answer is never repaired), `too_long`,
+        `timed_out` and `engine_failed` as the engine said, `off_scale` for a readable score that is no label, else `ok`
+        or `parse_failed`. Never raises on any text.
     """
     if finish == "too_long":
         return Parsed(Outcome.TOO_LONG, reason="the prompt is over the judge's limit")
+    if finish == "timed_out":
+        return Parsed(Outcome.TIMED_OUT, reason="the engine gave no answer in time")
     if finish == "failed":
         return Parsed(Outcome.ENGINE_FAILED, reason="the engine failed")
     trace, closed, answer = text.partition(CLOSE)

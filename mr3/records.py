@@ -79,6 +79,7 @@ class Outcome(StrEnum):
     TRUNCATED = "truncated"
     OFF_SCALE = "off_scale"
     TOO_LONG = "too_long"
+    TIMED_OUT = "timed_out"
     ENGINE_FAILED = "engine_failed"
 
 

@@ -15,13 +15,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.records import Outcome, PoolRow, Verdict
-from rewards.model import Combine, combine, compare_scores, scored
 from rewards.pairs import select_pairs
-from rewards.plans import distinct, plan_pairs
+from rewards.planning import replay
+from rewards.plans import distinct
 from rewards.records import Comparison
 from rewards.rows import comparison_row, preference_row, prompt_row, response_rows, verdict_row
 from rewards.tables import COMPARISONS, PREFERENCES, PROMPTS, RESPONSES, VERDICTS, TableWriter
-from rewards.tasks import TaskSettings, Unit, judgements, units
+from rewards.tasks import TaskSettings
 
 Truth = Callable[[PoolRow, str, str], int | None]
 
@@ -31,11 +31,9 @@ class PairSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    combine: Combine = Field("agree", description="agree: both orders must say the same; mean: mean P(A better)")
     rule: Literal["all", "best_worst", "none"] = Field("all", description="which decided comparisons become pairs")
     max_per_prompt: int | None = Field(None, ge=1, description="at most so many pairs per prompt")
     min_margin: float = Field(0.0, ge=0.0, description="leave out decisions closer than this")
-    tie_margin: float = Field(0.0, ge=0.0, description="with mean or scores: differences up to this are ties")
 
 
 class Counts:
@@ -78,14 +76,14 @@ class Collector:
         self._stack.__exit__(*error)
 
     def prompt(self, row: PoolRow, verdicts: Sequence[Verdict]) -> None:
-        """Take one prompt with all its verdicts."""
-        planned = units(row, self._tasks)
-        by_task = self._matched(planned, verdicts)
+        """Take one prompt with all its verdicts, in the order in which they were asked for."""
+        judgements, comparisons = replay(row, self._tasks, verdicts)
+        if self._pairs.rule == "none" and self._tasks.mode != "pairwise":
+            comparisons = []
         self._prompts.write([prompt_row(row)])
         self._responses.write(response_rows(row, self._tasks))
-        for unit in planned:
-            self._verdicts.write([verdict_row(row, unit, v) for v in by_task[unit.task.id]])
-        comparisons = self._compared(row, planned, by_task)
+        mode = self._tasks.mode
+        self._verdicts.write([verdict_row(row, j, v, mode) for j, v in zip(judgements, verdicts, strict=True)])
         truths = [self._truth(row, c.a, c.b) if self._truth else None for c in comparisons]
         policies = {r.id: r.policy for r in row.responses}
         self._comparisons.write(
@@ -93,33 +91,6 @@ class Collector:
         )
         self._count(row, verdicts, comparisons)
         self._select(row, comparisons, truths, verdicts)
-
-    def _matched(self, planned: Sequence[Unit], verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
-        """Verdicts by task. They come in the planned order; a stored one may bear the name of an equal task."""
-        wanted = [(u.task.id, swapped, sample) for u in planned for swapped, sample in judgements(self._tasks)]
-        found = [(v.swapped, v.sample) for v in verdicts]
-        assert found == [(swapped, sample) for _, swapped, sample in wanted], "planned and returned verdicts differ"
-        by_task: dict[str, list[Verdict]] = {u.task.id: [] for u in planned}
-        for (task_id, _, _), verdict in zip(wanted, verdicts, strict=True):
-            by_task[task_id].append(verdict.model_copy(update={"task_id": task_id}))
-        return by_task
-
-    def _compared(self, row: PoolRow, planned: Sequence[Unit], by_task: dict[str, list[Verdict]]) -> list[Comparison]:
-        how = self._pairs
-        if self._tasks.mode == "pairwise":
-            compared = []
-            for unit in planned:
-                a, b = unit.response_ids
-                verdicts = by_task[unit.task.id]
-                compared.append(combine(a, b, verdicts, how.combine, how.tie_margin, unit.task.labels))
-            return compared
-        scores = {u.response_ids[0]: scored(by_task[u.task.id], u.task.labels, u.task.mode) for u in planned}
-        ids = {u.response_ids[0]: tuple(v.id for v in by_task[u.task.id]) for u in planned}
-        if how.rule == "none":
-            return []
-        cap = self._tasks.comparisons_per_prompt
-        pairs = plan_pairs(self._tasks.plan, list(scores), self._tasks.seed, row.prompt_id, cap)
-        return [compare_scores(a, b, scores, ids, how.tie_margin) for a, b in pairs]
 
     def _count(self, row: PoolRow, verdicts: Sequence[Verdict], comparisons: Sequence[Comparison]) -> None:
         self.counts.outcomes.update(v.outcome.value for v in verdicts)

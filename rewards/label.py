@@ -23,18 +23,16 @@ from mr3.checking import compare, load_checker
 from mr3.config import StageConfig
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
-from mr3.records import Mode, PoolRow, Verdict
+from mr3.records import Mode, PoolRow
 from mr3.rubrics import Rubric
 from mr3.stage import stage_main
 from rewards.collect import Collector, PairSettings, Truth
-from rewards.expand import ExpandPool
 from rewards.ingest import EMPTY, Ingested, ingest, read_part
 from rewards.label_metrics import label_metrics
 from rewards.model import Combine, Orders
-from rewards.plans import PLANS
 from rewards.pool import PoolSpec, pool_files, read_pool
 from rewards.spool import Spool
-from rewards.tasks import TaskSettings
+from rewards.tasks import TaskSettings, check_plan
 
 log = logging.getLogger(__name__)
 _PROGRESS_S = 10.0
@@ -48,10 +46,10 @@ class LabelConfig(StageConfig):
     rubric: Rubric = Field(description="the one house rubric, by which every response is judged")
     mode: Mode = "pairwise"
     instruction: str | None = Field(None, description="replaces the prompt profile's own instruction")
-    plan: str = Field("all_pairs", description="which pairs of a prompt are compared: all_pairs, circular or chain")
+    plan: str = Field("all_pairs", description="what is compared: all_pairs, circular, chain or knockout")
     comparisons_per_prompt: int | None = Field(None, ge=1, description="at most so many comparisons per prompt")
-    orders: Orders = Field("both", description="judge A/B and B/A (both), or one of them by lot (one)")
-    samples: int = Field(1, ge=1, description="judgements per order, combined by majority")
+    orders: Orders = Field("both", description="A/B and B/A (both), one by lot (one), or both where it decides (final)")
+    samples: int = Field(1, ge=1, description="judgements per order; a vote stops when it is decided")
     reference: Literal["include", "omit"] = Field("include", description="show the pool's reference answer")
     response_chars: int | None = Field(
         None, ge=1, description="cut longer responses here, visibly; unset: a prompt over the judge's limit is too_long"
@@ -67,8 +65,7 @@ class LabelConfig(StageConfig):
 
     @model_validator(mode="after")
     def _known_plan(self) -> LabelConfig:
-        if self.plan not in PLANS:
-            raise ValueError(f"unknown plan {self.plan!r}: choose one of {', '.join(PLANS)}")
+        check_plan(self.plan, self.comparisons_per_prompt)
         return self
 
     @property
@@ -79,13 +76,7 @@ class LabelConfig(StageConfig):
     @property
     def pairs(self) -> PairSettings:
         """What decides the preferences."""
-        return PairSettings(
-            combine=self.combine,
-            rule=self.pair_rule,
-            max_per_prompt=self.max_pairs_per_prompt,
-            min_margin=self.min_margin,
-            tie_margin=self.tie_margin,
-        )
+        return PairSettings(rule=self.pair_rule, max_per_prompt=self.max_pairs_per_prompt, min_margin=self.min_margin)
 
 
 def _check_judge(config: LabelConfig) -> None:
@@ -114,31 +105,33 @@ def _truth(config: LabelConfig) -> Truth | None:
 
 
 def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> tuple[int, float]:
-    """Stream all judgements into the spool; returns (verdicts taken from the store, seconds)."""
-    from mr3.judging.run import judge_groups
+    """Stream all judgements into the spool; returns (verdicts that were made now, seconds)."""
+    from mr3.judging.run import Work, judge_groups
+    from rewards.worker import LabelWorker, new_verdicts
 
     begun = said = time.monotonic()
-    verdicts = from_store = 0
+    new = 0
     store = config.store or config.output_dir / "store"
-    results = judge_groups(pool.folder, config.judge, store, config.stream, ExpandPool(config.tasks))
+    work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
+    results = judge_groups(pool.folder, config.judge, store, config.stream, work)
     for prompts, (group, payload) in enumerate(results, start=1):
-        spool.add(int(group), payload["verdicts"])
-        verdicts += len(payload["verdicts"])
-        from_store += len(payload["verdicts"]) - payload["new"]
+        spool.add(int(group), payload)
+        new += new_verdicts(payload)
         if time.monotonic() - said > _PROGRESS_S:
             said = time.monotonic()
-            rate = (verdicts - from_store) / (said - begun)
-            log.info("%d of %d prompts, %d verdicts (%.1f/s new)", prompts, pool.prompts, verdicts, rate)
-    return from_store, time.monotonic() - begun
+            log.info("%d of %d prompts, %d new verdicts (%.1f/s)", prompts, pool.prompts, new, new / (said - begun))
+    return new, time.monotonic() - begun
 
 
 def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
     """Write the tables, part by part in the pool's order."""
+    from rewards.worker import Judged
+
     with Collector(config.output_dir, config.tasks, config.pairs, _truth(config)) as collector:
         for number, part in enumerate(pool.parts):
             found = spool.take(number)
             for index, row in read_part(part):
-                collector.prompt(row, [Verdict.model_validate(v) for v in found.pop(index, [])])
+                collector.prompt(row, Judged.model_validate_json(found.pop(index)).verdicts)
             assert not found, "the stream returned prompts that are not in the pool"
     return collector
 
@@ -148,14 +141,14 @@ def _run(config: LabelConfig, stage: StageRun) -> None:
     pool = ingest(read_pool(config.pool), work / "pool", stage.folder / "rejected.jsonl")
     log.info("pool: %d prompts, %d responses, %d rows set aside", pool.prompts, pool.responses, pool.rows_set_aside)
     spool = Spool(work / "spool", pool.part_rows)
-    from_store, seconds = _judge(config, pool, spool)
+    new, seconds = _judge(config, pool, spool)
     collector = _collect(config, pool, spool)
     stage.metrics = label_metrics(
         collector.counts,
         pool,
-        from_store=from_store,
+        new=new,
         seconds=seconds,
-        both_orders=config.mode == "pairwise" and config.orders == "both",
+        both_orders=config.mode == "pairwise" and config.orders != "one",
         checked=config.checker is not None,
     )
     shutil.rmtree(work)

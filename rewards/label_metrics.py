@@ -12,7 +12,7 @@ from rewards.noise import kept_error
 
 
 def label_metrics(
-    counts: Counts, ingested: Ingested, *, from_store: int, seconds: float, both_orders: bool, checked: bool
+    counts: Counts, ingested: Ingested, *, new: int, seconds: float, both_orders: bool, checked: bool
 ) -> dict[str, Any]:
     """What goes into metrics.json.
 
@@ -22,7 +22,7 @@ def label_metrics(
     totals: Counter[str] = Counter()
     for counter in counts.languages.values():
         totals.update(counter)
-    verdicts, fresh = totals["verdicts"], totals["verdicts"] - from_store
+    verdicts = totals["verdicts"]
     metrics: dict[str, Any] = {
         "prompts": totals["prompts"],
         "responses": totals["responses"],
@@ -37,8 +37,8 @@ def label_metrics(
         "ok": wilson(totals["ok"], verdicts),
         "repaired": wilson(totals["repaired"], verdicts),
         "generated": wilson(_generated(counts), verdicts),
-        "from_store": from_store,
-        "verdicts_per_s": round(fresh / seconds, 2) if fresh and seconds > 0 else None,
+        "from_store": verdicts - new,
+        "verdicts_per_s": round(new / seconds, 2) if new and seconds > 0 else None,
         "stream_s": round(seconds, 2),
         "comparisons": totals["comparisons"],
         "pairs": totals["pairs"],

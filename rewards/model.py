@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mr3.judging.judge import Judge
 
 Combine = Literal["agree", "mean"]
-Orders = Literal["both", "one"]
+Orders = Literal["both", "one", "final"]
 
 
 def result_of(verdict: Verdict, labels: Sequence[str] = PAIRWISE_LABELS) -> Result:

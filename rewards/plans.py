@@ -1,39 +1,93 @@
-"""Which responses of a prompt are judged, and in which order they are shown.
+"""Which responses of a prompt are compared with which, in rounds.
 
-A plan takes the number of responses and returns index pairs; which response stands at which index, and
-which of a pair is shown first, is shuffled by a hash of seed and prompt, so that the order of the
+A plan is a generator over seats 0..n-1: it yields a round of seat pairs, is sent the winners of that round (None for
+a tie or a failure), and ends. Most plans need one round; `knockout` asks only what the results so far leave open.
+Who sits where, and which of a pair is shown first, is drawn by a hash of seed and prompt, so that the order of the
 policies in the pool can't leak into the labels. Add a plan by adding a function to `PLANS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
 from mr3.records import Candidate, stable_hash
 
+Seats = list[tuple[int, int]]
 
-def all_pairs(n: int) -> list[tuple[int, int]]:
+
+@dataclass(frozen=True)
+class Round:
+    """Comparisons that don't depend on each other. A `decisive` one makes a preference; others only lead to it."""
+
+    pairs: Seats
+    decisive: bool = True
+
+
+Winners = list[int | None]
+Plan = Generator[Round, Winners, None]
+
+
+def all_pairs(n: int) -> Plan:
     """Every pair once: n(n-1)/2 comparisons."""
-    return list(combinations(range(n), 2))
+    yield Round(list(combinations(range(n), 2)))
 
 
-def chain(n: int) -> list[tuple[int, int]]:
-    """Neighbours in a row: n-1 comparisons, each response in one or two."""
+def _row(n: int) -> Seats:
     return [(i, i + 1) for i in range(n - 1)]
 
 
-def circular(n: int) -> list[tuple[int, int]]:
+def chain(n: int) -> Plan:
+    """Neighbours in a row: n-1 comparisons, each response in one or two."""
+    yield Round(_row(n))
+
+
+def circular(n: int) -> Plan:
     """Neighbours in a ring: n comparisons, each response in exactly two (one comparison for n = 2)."""
-    return chain(n) + ([(n - 1, 0)] if n > 2 else [])
+    yield Round(_row(n) + ([(n - 1, 0)] if n > 2 else []))
 
 
-PLANS: dict[str, Callable[[int], list[tuple[int, int]]]] = {
+def _neighbours(seats: Sequence[int]) -> tuple[Seats, list[int]]:
+    """Pairs of neighbours, and who is left over."""
+    pairs = [(seats[i], seats[i + 1]) for i in range(0, len(seats) - 1, 2)]
+    return pairs, list(seats[2 * len(pairs) :])
+
+
+def knockout(n: int) -> Plan:
+    """The best and the worst, and then the two against each other: at most 3n/2 - 1 comparisons.
+
+    The first round parts the field; winners go on for the best, losers for the worst. A tie is decided by lot (the
+    seats are drawn), which no preference can come from: only the last comparison is decisive.
+    """
+    pairs, left = _neighbours(range(n))
+    upper, lower = list(left), list(left)
+    if n > 2:
+        for (a, b), winner in zip(pairs, (yield Round(pairs, decisive=False)), strict=True):
+            first = winner if winner is not None else a
+            upper.append(first)
+            lower.append(b if first == a else a)
+        while len(upper) > 1 or len(lower) > 1:
+            up, upper_left = _neighbours(upper)
+            down, lower_left = _neighbours(lower)
+            winners = yield Round([*up, *down], decisive=False)
+            upper = upper_left + [a if w is None else w for (a, _), w in zip(up, winners, strict=False)]
+            lower = lower_left + [
+                b if w in (None, a) else a for (a, b), w in zip(down, winners[len(up) :], strict=True)
+            ]
+        pairs = [(upper[0], lower[0])]
+    if pairs and pairs[0][0] != pairs[0][1]:  # one seat can be both where the judge contradicts itself
+        yield Round(pairs)
+
+
+PLANS: dict[str, Callable[[int], Plan]] = {
     "all_pairs": all_pairs,
     "chain": chain,
     "circular": circular,
+    "knockout": knockout,
 }
+ONE_ROUND = frozenset({"all_pairs", "chain", "circular"})
 
 
 def shuffled(values: Sequence[Any], *key: Any) -> list[Any]:
@@ -42,21 +96,43 @@ def shuffled(values: Sequence[Any], *key: Any) -> list[Any]:
     return [values[i] for i in order]
 
 
+@dataclass(frozen=True)
+class Board:
+    """Who sits where, and how each pair is shown, for one prompt."""
+
+    seats: tuple[str, ...]
+    seed: int
+    prompt_id: str
+
+    @classmethod
+    def of(cls, ids: Sequence[str], seed: int, prompt_id: str) -> Board:
+        """Seats drawn by a hash; the order of `ids` has no part in it."""
+        return cls(tuple(shuffled(sorted(ids), "seats", seed, prompt_id)), seed, prompt_id)
+
+    def shown(self, a: int, b: int) -> tuple[str, str]:
+        """Response ids of two seats, the one that is shown first in front: the same whenever the two meet."""
+        pair = sorted((self.seats[a], self.seats[b]))
+        first, second = shuffled(pair, "orientation", self.seed, self.prompt_id, *pair)
+        return first, second
+
+    def capped(self, pairs: Seats, cap: int | None) -> Seats:
+        """At most `cap` of the pairs, drawn by a hash."""
+        return pairs if cap is None else shuffled(pairs, "cap", self.seed, self.prompt_id)[:cap]
+
+
 def plan_pairs(
     plan: str, ids: Sequence[str], seed: int, prompt_id: str, cap: int | None = None
 ) -> list[tuple[str, str]]:
-    """The comparisons of one prompt as pairs of response ids, first shown first; at most `cap` of them.
+    """The comparisons of a plan of one round, as pairs of response ids, first shown first; at most `cap` of them.
 
     Raises:
-        ValueError: for an unknown plan.
+        ValueError: for an unknown plan, or one of several rounds.
     """
-    if plan not in PLANS:
-        raise ValueError(f"unknown plan {plan!r}: choose one of {', '.join(PLANS)}")
-    seats = shuffled(sorted(ids), "seats", seed, prompt_id)
-    pairs = [(seats[i], seats[j]) for i, j in PLANS[plan](len(seats))]
-    if cap is not None:
-        pairs = shuffled(pairs, "cap", seed, prompt_id)[:cap]
-    return [tuple(shuffled(pair, "orientation", seed, prompt_id, *sorted(pair))) for pair in pairs]
+    if plan not in ONE_ROUND:
+        raise ValueError(f"plan {plan!r} has no fixed list of pairs: choose one of {', '.join(sorted(ONE_ROUND))}")
+    board = Board.of(ids, seed, prompt_id)
+    pairs = next(PLANS[plan](len(board.seats))).pairs
+    return [board.shown(a, b) for a, b in board.capped(pairs, cap)]
 
 
 def distinct(responses: Sequence[Candidate]) -> dict[str, str]:

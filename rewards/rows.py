@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mr3.records import PoolRow, Verdict
+from mr3.records import Mode, PoolRow, Verdict
+from rewards.planning import Judgement
 from rewards.plans import distinct
 from rewards.records import Comparison, Pair
-from rewards.tasks import TaskSettings, Unit, shown_text, text_hash
+from rewards.tasks import TaskSettings, shown_text, text_hash
 
 
 def prompt_row(row: PoolRow) -> dict[str, Any]:
@@ -42,16 +43,16 @@ def response_rows(row: PoolRow, settings: TaskSettings) -> list[dict[str, Any]]:
     ]
 
 
-def verdict_row(row: PoolRow, unit: Unit, verdict: Verdict) -> dict[str, Any]:
+def verdict_row(row: PoolRow, judgement: Judgement, verdict: Verdict, mode: Mode) -> dict[str, Any]:
     """One judgement and what it was about."""
     flat = verdict.model_dump(mode="json")
     flat["distribution"] = None if verdict.distribution is None else json.dumps(verdict.distribution)
     return {
         **flat,
         "prompt_id": row.prompt_id,
-        "response_ids": list(unit.response_ids),
+        "response_ids": list(judgement.response_ids),
         "language": row.language,
-        "mode": unit.task.mode,
+        "mode": mode,
     }
 
 

@@ -1,23 +1,27 @@
-"""From a pool row to the judge's tasks: one house rubric, a mode, a plan, the orders.
-
-The same pure functions run in the labelling stream (to make the judge's work) and afterwards (to know
-what had been planned), so that every planned judgement can be accounted for.
-"""
+"""How a pool becomes the judge's tasks: one house rubric, a mode, a plan, the orders, and what a task shows."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.records import Mode, PoolRow, Task
 from mr3.rubrics import Rubric
-from rewards.model import Orders
-from rewards.plans import distinct, plan_pairs
+from rewards.model import Combine, Orders
+from rewards.plans import ONE_ROUND, PLANS
 
 CUT_MARK = " […]"
+
+
+def check_plan(plan: str, cap: int | None) -> None:
+    """Raises: ValueError: for an unknown plan, or a cap on one that goes by rounds."""
+    if plan not in PLANS:
+        raise ValueError(f"unknown plan {plan!r}: choose one of {', '.join(PLANS)}")
+    if cap is not None and plan not in ONE_ROUND:
+        raise ValueError(f"plan {plan} goes by rounds and can't be cut: leave comparisons_per_prompt out")
 
 
 class TaskSettings(BaseModel):
@@ -28,23 +32,27 @@ class TaskSettings(BaseModel):
     rubric: Rubric = Field(description="the one house rubric, by which every response is judged")
     mode: Mode = "pairwise"
     instruction: str | None = Field(None, description="replaces the prompt profile's own instruction")
-    plan: str = Field("all_pairs", description="which pairs of a prompt are compared: all_pairs, circular, chain")
+    plan: str = Field("all_pairs", description="what is compared: all_pairs, circular, chain or knockout")
     comparisons_per_prompt: int | None = Field(None, ge=1, description="at most so many comparisons per prompt")
-    orders: Orders = Field("both", description="judge A/B and B/A (both), or one order")
-    samples: int = Field(1, ge=1, description="judgements per order, combined by majority")
+    orders: Orders = Field("both", description="judge A/B and B/A (both), one by lot (one), or both where it decides")
+    samples: int = Field(1, ge=1, description="judgements per order, combined by majority; stops when that is decided")
+    combine: Combine = Field("agree", description="agree: both orders must say the same; mean: mean P(A better)")
+    tie_margin: float = Field(0.0, ge=0.0, description="with mean or scores: differences up to this are ties")
     reference: Literal["include", "omit"] = Field("include", description="show the pool's reference answer")
     response_chars: int | None = Field(
         None, ge=1, description="cut longer responses here, visibly; by default an overlong prompt is `too_long`"
     )
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _plan_works(self) -> TaskSettings:
+        check_plan(self.plan, self.comparisons_per_prompt)
+        return self
 
-@dataclass(frozen=True)
-class Unit:
-    """One task and the responses that it is about (A first)."""
-
-    response_ids: tuple[str, ...]
-    task: Task
+    @property
+    def in_rounds(self) -> bool:
+        """Whether what is judged next depends on verdicts."""
+        return self.mode == "pairwise" and (self.plan not in ONE_ROUND or self.samples > 1)
 
 
 def text_hash(text: str) -> str:
@@ -58,35 +66,23 @@ def shown_text(text: str, settings: TaskSettings) -> str:
     return text if limit is None or len(text) <= limit else text[:limit] + CUT_MARK
 
 
-def units(row: PoolRow, settings: TaskSettings) -> list[Unit]:
-    """All tasks of one prompt, identical responses only once."""
-    texts = {r.id: shown_text(r.text, settings) for r in row.responses}
-    judged = list(dict.fromkeys(distinct(row.responses).values()))
-    groups: list[tuple[str, ...]]
-    if settings.mode == "pairwise":
-        cap = settings.comparisons_per_prompt
-        groups = [*plan_pairs(settings.plan, judged, settings.seed, row.prompt_id, cap)]
-    else:
-        groups = [(name,) for name in judged]
-    return [
-        Unit(
-            response_ids=ids,
-            task=Task(
-                id="\t".join((row.prompt_id, *ids)),
-                mode=settings.mode,
-                input=row.prompt,
-                responses=[texts[i] for i in ids],
-                rubric=settings.rubric,
-                language=row.language,
-                instruction=settings.instruction,
-                reference=row.reference if settings.reference == "include" else None,
-            ),
+class TaskMaker:
+    """The judge's tasks about one prompt."""
+
+    def __init__(self, row: PoolRow, settings: TaskSettings) -> None:
+        self._row, self._settings = row, settings
+        self._texts = {r.id: shown_text(r.text, settings) for r in row.responses}
+
+    def task(self, name: str, response_ids: Sequence[str]) -> Task:
+        """The task about one response, or about two (A first)."""
+        row, settings = self._row, self._settings
+        return Task(
+            id=name,
+            mode=settings.mode,
+            input=row.prompt,
+            responses=[self._texts[i] for i in response_ids],
+            rubric=settings.rubric,
+            language=row.language,
+            instruction=settings.instruction,
+            reference=row.reference if settings.reference == "include" else None,
         )
-        for ids in groups
-    ]
-
-
-def judgements(settings: TaskSettings) -> list[tuple[bool, int]]:
-    """(swapped, sample) of every judgement that each task gets."""
-    orders = (False, True) if settings.mode == "pairwise" and settings.orders == "both" else (False,)
-    return [(swapped, sample) for swapped in orders for sample in range(settings.samples)]

@@ -122,7 +122,7 @@ class PoisonedWorker(JudgeWorker):
 
     def __init__(self, judge: dict[str, Any], store: str, identity: str) -> None:
         super().__init__(judge, store, identity)
-        self._judge = Judge(CARD, make_tokenizer(), PoisonedEngine(), identity)
+        self.desk.judge = Judge(CARD, make_tokenizer(), PoisonedEngine(), identity)
 
 
 def item(task: Task, **more: Any) -> JudgeItem:

@@ -18,6 +18,9 @@ import pyarrow.parquet as pq
 from mr3.inference.engine import Completion, Request, Sampling
 from mr3.judge_card import JudgeCard, write_card
 from mr3.judging.judge import Judge, JudgeItem
+from mr3.records import PoolRow
+from rewards.planning import judge_prompt, task_id
+from rewards.tasks import TaskMaker, TaskSettings
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -127,18 +130,32 @@ def in_process_groups(engine: ScriptedEngine, *, fail_after: int | None = None) 
     card = JudgeCard(profile="compact", max_prompt_tokens=900, max_output_tokens=24)
     judge = Judge(card, PlainTemplate(), engine, "scripted@1")
 
-    def groups(pool: Path, _judge: Any, _store: Any, _settings: Any, expand: Any) -> Iterator[tuple[str, Any]]:
+    def groups(pool: Path, _judge: Any, _store: Any, _settings: Any, work: Any) -> Iterator[tuple[str, str]]:
         table = pa.concat_tables([pq.read_table(part) for part in sorted(Path(pool).glob("*.parquet"))])
-        work = expand(table.to_pydict())
-        rows = list(zip(work["group"], work["payload"], strict=True))[::-1]
+        settings = TaskSettings.model_validate(work.arguments["tasks"])
+        rows = list(zip(table["group"].to_pylist(), table["payload"].to_pylist(), strict=True))[::-1]
         for count, (group, payload) in enumerate(rows):
             if count == fail_after:
                 raise KeyboardInterrupt
-            items = [JudgeItem.model_validate(item) for item in json.loads(payload)["items"]]
-            verdicts = asyncio.run(judge.judge(items))
-            yield str(group), {"verdicts": [v.model_dump(mode="json") for v in verdicts], "new": len(verdicts)}
+            yield group, asyncio.run(_all_verdicts(PoolRow.model_validate_json(payload), settings, judge))
 
     return groups
+
+
+async def _all_verdicts(row: PoolRow, settings: TaskSettings, judge: Judge) -> str:
+    """Drive a prompt's plan to its end."""
+    maker, judging, made = TaskMaker(row, settings), judge_prompt(row, settings), []
+    asked = next(judging, [])
+    while asked:
+        tasks = [maker.task(task_id(row.prompt_id, j), j.response_ids) for j in asked]
+        items = [JudgeItem(task=t, swapped=j.swapped, sample=j.sample) for t, j in zip(tasks, asked, strict=True)]
+        verdicts = await judge.judge(items)
+        made += verdicts
+        try:
+            asked = judging.send(verdicts)
+        except StopIteration:
+            asked = []
+    return json.dumps({"verdicts": [v.model_dump(mode="json") for v in made], "new": len(made)})
 
 
 @contextmanager

@@ -45,9 +45,11 @@ def test_stream_answers_every_group_once_and_equals_transformers(tmp_path: Path)
         "store": str(tmp_path / "store"),
     }
     with ray_session():
-        first = list(stream_groups(rows, GenerateWorker, worker, StreamSettings(batch_groups=8)))
+        made = stream_groups(rows, GenerateWorker, worker, StreamSettings(batch_groups=8))
+        first = [(group, json.loads(payload)) for group, payload in made]
         count = Store(tmp_path / "store").refresh()
-        second = dict(stream_groups(rows, GenerateWorker, worker, StreamSettings(batch_groups=8)))
+        again = stream_groups(rows, GenerateWorker, worker, StreamSettings(batch_groups=8))
+        second = {group: json.loads(payload) for group, payload in again}
     assert len(first) == len({g for g, _ in first}) == 40
     assert second == dict(first) and count == 40 == Store(tmp_path / "store").refresh()
     finish = {g: p["completions"][0]["finish"] for g, p in first}

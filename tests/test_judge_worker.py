@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mr3.inference.engine import Completion, Request
+from mr3.inference.engine import Completion, EngineDead, Request
 from mr3.inference.session import ray_session
 from mr3.inference.store import Store
 from mr3.inference.stream import StreamSettings, stream_groups
-from mr3.inference.vllm_engine import EngineDead
 from mr3.judge_card import write_card
 from mr3.judging.config import JudgeConfig
+from mr3.judging.desk import Gate
 from mr3.judging.judge import Judge
 from mr3.judging.run import group_row
-from mr3.judging.worker import Gate, JudgeWorker
+from mr3.judging.worker import JudgeWorker
 from mr3.records import Task
 from tests.judging_support import (
     CARD,
@@ -44,7 +44,7 @@ def judge_folder(path: Path) -> JudgeConfig:
 def worker(tmp_path: Path, engine: Any) -> JudgeWorker:
     config = judge_folder(tmp_path / "judge")
     made = JudgeWorker(config.model_dump(), str(tmp_path / "store"), "model@1")
-    made._judge = Judge(CARD, make_tokenizer(), engine, "model@1")
+    made.desk.judge = Judge(CARD, make_tokenizer(), engine, "model@1")
     return made
 
 
@@ -94,20 +94,68 @@ def test_a_failed_engine_is_asked_again_in_the_next_run_but_other_failures_are_k
     assert [len(call) for call in engine.calls] == [1]
 
 
-def test_rows_of_a_batch_that_was_begun_before_run_alone(tmp_path: Path) -> None:
+def suspects(tmp_path: Path, engine: Any, *marks: tuple[list[int], bool]) -> list[dict[str, Any]]:
+    """Judge nine rows of one batch after engines died with some of them (rows, alone)."""
+    tasks = [pair(input=str(i), id=str(i)) for i in range(9)]
+    before = worker(tmp_path, engine)
+    ids = [before.desk.judge.prepare(item(task)).id for task in tasks]
+    for rows, alone in marks:
+        Store(tmp_path / "store").start([ids[i] for i in rows], alone)
+    verdicts: list[dict[str, Any]] = ask(worker(tmp_path, engine), group_row("g", [dump(t) for t in tasks]))[0][
+        "verdicts"
+    ]
+    return verdicts
+
+
+ALL = list(range(9))
+
+
+def test_a_batch_that_was_with_a_dead_engine_runs_alone_and_whole(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    verdicts = suspects(tmp_path, engine, (ALL[:5], False))
+    assert [len(call) for call in engine.calls] == [4, 5]
+    assert [v["attempts"] for v in verdicts] == [2] * 5 + [1] * 4
+    assert {d.all for d in Store(tmp_path / "store").deaths().values()} == {1}, "who lives leaves no further mark"
+
+
+def test_a_batch_that_killed_an_engine_alone_runs_in_parts_and_then_row_by_row(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    suspects(tmp_path / "parts", engine, (ALL, False), (ALL, True))
+    assert [len(call) for call in engine.calls] == [3, 3, 3]
+    engine.calls.clear()
+    verdicts = suspects(tmp_path / "rows", engine, (ALL, False), (ALL, True), (ALL[3:6], True))
+    assert [len(call) for call in engine.calls] == [3, 3, 1, 1, 1]
+    assert [v["attempts"] for v in verdicts] == [3, 3, 3, 4, 4, 4, 3, 3, 3]
+
+
+def test_a_row_that_killed_two_engines_alone_is_never_tried_again(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    verdicts = suspects(tmp_path, engine, (ALL, False), ([1], True), ([1], True))
+    assert [v["outcome"] for v in verdicts] == ["ok", "engine_failed", *["ok"] * 7]
+    assert verdicts[1]["attempts"] == 3 and "2 of them with nothing beside it" in verdicts[1]["reason"]
+    assert [len(call) for call in engine.calls] == [8]
+    assert Store(tmp_path / "store").refresh() == 9, "it is kept, so that the next run does not try it either"
+
+
+def test_equal_judgements_of_two_batches_at_once_are_made_once(tmp_path: Path) -> None:
     engine = ScriptedEngine(prefers_sixes)
     made = worker(tmp_path, engine)
-    rows = [group_row("g", [dump(pair(input=str(i), id=str(i))) for i in range(3)])]
-    ids = [made._judge.prepare(item(pair(input=str(i), id=str(i)))).id for i in range(3)]
-    store = Store(tmp_path / "store")
-    store.start(ids)  # an engine died on the batch,
-    for _ in range(2):  # and twice on its second row alone
-        store.start([ids[1]])
-    verdicts = ask(made, *rows)[0]["verdicts"]
-    assert [v["outcome"] for v in verdicts] == ["ok", "engine_failed", "ok"]
-    assert verdicts[1]["reason"] == "the engine died three times on this row"
-    assert [[r.id for r in call] for call in engine.calls] == [[ids[0]], [ids[2]]]
-    assert Store(tmp_path / "store").refresh() == 3, "what kills engines is never tried again"
+    batches = [
+        {
+            "group": np.array([name]),
+            "payload": np.array([group_row(name, [dump(pair(id=name))])["payload"]], dtype=object),
+        }
+        for name in ("one", "two")
+    ]
+
+    async def both() -> list[dict[str, Any]]:
+        return list(await asyncio.gather(*(made(batch) for batch in batches)))
+
+    answers = [json.loads(answer["payload"][0]) for answer in asyncio.run(both())]
+    assert [len(call) for call in engine.calls] == [1]
+    assert [[v["task_id"] for v in a["verdicts"]] for a in answers] == [["one"], ["two"]]
+    assert sorted(a["new"] for a in answers) == [0, 1]
+    assert json.loads(asyncio.run(made(batches[0]))["payload"][0])["new"] == 0, "and remembered"
 
 
 def test_a_dead_engine_ends_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +165,7 @@ def test_a_dead_engine_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monk
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    monkeypatch.setattr("mr3.judging.worker.os._exit", leave)
+    monkeypatch.setattr("mr3.judging.desk.os._exit", leave)
     with pytest.raises(SystemExit) as left:
         ask(worker(tmp_path, ScriptedEngine(dead)), group_row("g", [dump(pair())]))
     assert left.value.code == 1
@@ -158,7 +206,7 @@ def test_a_row_that_kills_engines_ends_as_engine_failed_and_the_others_are_judge
     Store(tmp_path / "store").refresh()
     with ray_session():
         settings = StreamSettings(batch_groups=3, concurrency=2)
-        found = dict(stream_groups(rows, PoisonedWorker, arguments, settings))
+        found = {g: json.loads(p) for g, p in stream_groups(rows, PoisonedWorker, arguments, settings)}
     assert sorted(found) == sorted(texts)
     outcomes = {name: {v["outcome"] for v in payload["verdicts"]} for name, payload in found.items()}
     assert outcomes.pop("POISON") == {"engine_failed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import signal
 import subprocess
@@ -9,10 +10,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mr3.inference.store import Store
+from mr3.inference.store import Deaths, Store
 
 _WRITER = """
 import sys
@@ -44,7 +46,8 @@ def test_a_lost_index_is_made_again(tmp_path: Path) -> None:
     store.write({"b": "3", "c": "4"})
     store.refresh()
     before = dict(store.items())
-    (tmp_path / "index.sqlite").unlink()
+    [index] = tmp_path.glob("index-*.sqlite")
+    index.unlink()
     again = Store(tmp_path)
     assert again.lookup(["a"]) == {}
     again.refresh()
@@ -58,17 +61,64 @@ def test_torn_files_are_no_parts(tmp_path: Path) -> None:
     assert store.refresh() == 1
 
 
-def test_a_retried_batch_reads_what_its_forerunner_wrote(tmp_path: Path) -> None:
+def test_a_broken_index_is_made_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write({"a": "1"})
+    store.refresh()
+    [index] = tmp_path.glob("index-*.sqlite")
+    index.write_bytes(b"no database at all" * 500)
+    assert Store(tmp_path).refresh() == 1
+    assert Store(tmp_path).lookup(["a"]) == {"a": "1"}
+
+
+def test_parts_that_were_taken_away_are_forgotten(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write({"a": "1"})
+    store.refresh()
+    for part in (tmp_path / "parts").iterdir():
+        part.unlink()
+    store.write({"b": "2"})
+    assert store.refresh() == 1
+    assert store.lookup(["a", "b"]) == {"b": "2"}
+
+
+def test_another_process_catches_up_without_a_sweep(tmp_path: Path) -> None:
     first = Store(tmp_path)
     first.refresh()
-    assert first.start(["a", "b"]) == 0
+    first.start(["a", "b"])
     first.write({"a": "1"})
     second = Store(tmp_path)
     assert second.lookup(["a"]) == {}
-    assert second.start(["a", "b"]) == 1
+    assert second.catch_up() == 1
     assert second.lookup(["a", "b"]) == {"a": "1"}
-    second.end(["a", "b"])
-    assert Store(tmp_path).start(["a", "b"]) == 0
+    assert set(second.deaths()) == {"a", "b"}, "catching up takes no marks away"
+    second.refresh()
+    assert second.deaths() == {}
+
+
+def test_marks_that_were_never_taken_back_count_deaths(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.end(store.start(["lived"]))
+    store.start(["a", "b"])
+    store.start(["a", "b"], alone=True)
+    store.start(["b"], alone=True)
+    assert store.deaths() == {"a": Deaths(2, 1, 0), "b": Deaths(3, 2, 1)}
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.write({"a": "1"})
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mr3.inference.store.os.fsync", full)
+        with pytest.raises(ValueError, match=r"no space left for the store .* run the same command again"):
+            store.write({"b": "2"})
+    assert not list((tmp_path / "parts").glob(".*"))
+    store.write({"b": "2"})
+    assert store.refresh() == 2
 
 
 def test_killed_at_any_instant_loses_no_finished_part(tmp_path: Path) -> None:

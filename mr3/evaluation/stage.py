@@ -6,6 +6,7 @@ In: a Parquet file of tasks with gold labels, a judge. Out: `metrics.json` (per 
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Sequence
@@ -124,8 +125,8 @@ def _judge(config: EvalConfig, tasks: Sequence[EvalTask], stage: StageRun) -> tu
     progress = _Progress(len(tasks))
     store = config.store or stage.folder / "store"
     with VerdictTable(stage.folder / "verdicts.parquet") as table:
-        for name, payload in judge_groups(_rows(config, tasks), config.judge, store, config.stream):
-            given = by_id.pop(name)
+        for name, text in judge_groups(_rows(config, tasks), config.judge, store, config.stream):
+            given, payload = by_id.pop(name), json.loads(text)
             verdicts = [Verdict.model_validate(v) for v in payload["verdicts"]]
             for verdict in verdicts:
                 table.add(given, verdict)

@@ -6,11 +6,14 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from mr3.inference.engine import Completion, EngineConfig, Request
+from mr3.inference.engine import Completion, EngineConfig, Request, time_limit
 
-_SECONDS = 60.0
-_SECONDS_PER_TOKEN = 0.5
 _MOST_AT_ONCE = 64
+
+
+def _tokens(request: Request) -> int:
+    """At most so many prompt tokens: without a tokenizer a byte counts as one."""
+    return len(request.prompt_ids or (request.prompt or "").encode())
 
 
 class EndpointEngine:
@@ -30,9 +33,10 @@ class EndpointEngine:
         return list(await asyncio.gather(*(self._one(r) for r in requests)))
 
     async def _one(self, request: Request) -> Completion:
-        from openai import OpenAIError
+        from openai import APITimeoutError, OpenAIError
 
         sampling = request.sampling
+        limit = time_limit(self.config, _tokens(request), sampling)
         try:
             async with self._gate:
                 answer = await self._client.completions.create(
@@ -42,8 +46,11 @@ class EndpointEngine:
                     top_p=sampling.top_p,
                     max_tokens=sampling.max_tokens,
                     seed=sampling.seed,
-                    timeout=_SECONDS + _SECONDS_PER_TOKEN * sampling.max_tokens,
+                    timeout=limit,
                 )
+        except APITimeoutError:
+            error = f"no answer in {limit:.0f} s, the limit for its tokens"
+            return Completion(id=request.id, finish="timed_out", error=error)
         except OpenAIError as error:
             return Completion(id=request.id, finish="failed", error=f"{type(error).__name__}: {error}")
         choice = answer.choices[0]

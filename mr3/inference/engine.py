@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+BUILT_IN = ("vllm", "endpoint")
 
 
 class Sampling(BaseModel):
@@ -31,13 +33,45 @@ class EngineConfig(BaseModel):
 
     model: str = Field(description="folder or hub id")
     revision: str | None = None
-    backend: Literal["vllm", "endpoint"] = "vllm"
+    adapter: str | None = Field(None, description="folder of a LoRA adapter on the model")
+    backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     max_model_len: int | None = None
+    seconds_per_token: float = Field(
+        1.0, gt=0, description="a request may take 60 s and this per token of prompt and answer, then it is timed_out"
+    )
     host: str | None = Field(
         None, description="name of a Ray actor that holds the engine and serves later stages; one process per name"
     )
+
+    @field_validator("backend")
+    @classmethod
+    def _known(cls, backend: str) -> str:
+        return known_backend(backend)
+
+
+def known_backend(name: str) -> str:
+    """The name, if it can name an engine.
+
+    Raises:
+        ValueError: for a word that is neither a built-in engine nor an import string.
+    """
+    if name not in BUILT_IN and ":" not in name:
+        raise ValueError(f"unknown backend {name!r}: choose vllm or endpoint, or give package.module:Class")
+    return name
+
+
+GRACE_S = 60.0
+"""What a request may take whatever its length."""
+
+
+def time_limit(config: EngineConfig, prompt_tokens: int, sampling: Sampling) -> float:
+    """Seconds that one request may take from its start in the engine.
+
+    It follows from the token limits: a fixed time would drop the longest traces, and bias what is left.
+    """
+    return GRACE_S + config.seconds_per_token * (prompt_tokens + sampling.max_tokens)
 
 
 class Request(BaseModel):
@@ -57,11 +91,11 @@ class TokenLogprobs(BaseModel):
 
 
 class Completion(BaseModel):
-    """What came back. `finish` is `stop`, `length`, `too_long` (prompt over the limit) or `failed`."""
+    """What came back. `finish` is `stop`, `length`, `too_long` (prompt over the limit), `timed_out` or `failed`."""
 
     id: str
     text: str = ""
-    finish: Literal["stop", "length", "too_long", "failed"]
+    finish: Literal["stop", "length", "too_long", "timed_out", "failed"]
     prompt_tokens: int = 0
     output_tokens: int = 0
     logprobs: list[TokenLogprobs] | None = None
@@ -69,8 +103,16 @@ class Completion(BaseModel):
     attempts: int = 1
 
 
+class EngineDead(RuntimeError):
+    """The engine broke or hangs; the process that holds it must be replaced."""
+
+
 class Engine(Protocol):
-    """The protocol of all engines. `generate` may be awaited many times at once; order is kept."""
+    """The protocol of all engines: made from an EngineConfig; order is kept.
+
+    `generate` may be awaited many times at once. What fails for one request is its completion's `finish`; only an
+    engine that can't go on raises EngineDead.
+    """
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]: ...
 

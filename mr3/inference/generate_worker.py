@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mr3.inference.engine import Completion, EngineConfig, Request
+from mr3.inference.engine import Completion, EngineConfig, EngineDead, Request
 from mr3.inference.hosts import open_engine
 from mr3.inference.store import Store
 from mr3.records import stable_hash
@@ -45,8 +45,6 @@ class GenerateWorker:
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}
 
     async def _generate(self, requests: list[Request]) -> list[Completion]:
-        from mr3.inference.vllm_engine import EngineDead
-
         try:
             return await self._engine.generate(requests)
         except EngineDead:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mr3.inference.engine import Completion, Engine, EngineConfig, Request
+from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, Request
 from mr3.records import stable_hash
 
 _PREFIX = "engine-host-"
@@ -22,10 +23,10 @@ KEPT = 2
 """Engines that one host keeps, so that two policies can be compared, or two judges."""
 
 
-def _stamp(model: str) -> list[tuple[str, int, int]]:
+def _stamp(model: str | None) -> list[tuple[str, int, int]]:
     """Names, sizes and times of a model folder's files: new weights are another engine."""
-    folder = Path(model)
-    if not folder.is_dir():
+    folder = Path(model or "")
+    if not model or not folder.is_dir():
         return []
     files = sorted(p for p in folder.iterdir() if p.is_file())
     return [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]
@@ -33,7 +34,7 @@ def _stamp(model: str) -> list[tuple[str, int, int]]:
 
 def engine_key(config: EngineConfig) -> str:
     """The same for the same model files and settings."""
-    return stable_hash(config.model_dump(mode="json"), _stamp(config.model), length=16)
+    return stable_hash(config.model_dump(mode="json"), _stamp(config.model), _stamp(config.adapter), length=16)
 
 
 class EngineCache:
@@ -79,8 +80,6 @@ class EngineHost:
 
     async def generate(self, key: str, config: EngineConfig, requests: list[Request]) -> list[Completion]:
         """As the engine does; a dead engine ends the process, so that Ray replaces the actor."""
-        from mr3.inference.vllm_engine import EngineDead
-
         async with self._building:
             engine = self._engines.take(key, config)
         try:
@@ -115,8 +114,9 @@ def hosted_engine(config: EngineConfig) -> RemoteEngine:
 
     host = config.host
     assert host is not None
-    if Path(config.model).is_dir():  # the host may have another working directory
-        config = config.model_copy(update={"model": str(Path(config.model).resolve())})
+    # The host may have another working directory.
+    places = {"model": config.model, "adapter": config.adapter}
+    config = config.model_copy(update={k: str(Path(v).resolve()) for k, v in places.items() if v and Path(v).is_dir()})
     handle = ray.remote(EngineHost).options(
         name=_PREFIX + host,
         namespace=NAMESPACE,
@@ -131,6 +131,21 @@ def hosted_engine(config: EngineConfig) -> RemoteEngine:
     return RemoteEngine(handle.remote(), config.model_copy(update={"host": None}))
 
 
+def _custom_engine(config: EngineConfig) -> Engine:
+    """An engine of the user's: a class that takes the config and keeps the protocol `Engine`.
+
+    Raises:
+        ValueError: when there is no such class.
+    """
+    module, _, name = config.backend.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"can't load the backend {config.backend!r}: {error}") from error
+    engine: Engine = found(config)
+    return engine
+
+
 def open_engine(config: EngineConfig) -> Engine:
     """The engine that a config asks for."""
     if config.backend == "endpoint":
@@ -139,6 +154,8 @@ def open_engine(config: EngineConfig) -> Engine:
         return EndpointEngine(config)
     if config.host is not None:
         return hosted_engine(config)
+    if config.backend != "vllm":
+        return _custom_engine(config)
     from mr3.inference.vllm_engine import VLLMEngine
 
     return VLLMEngine(config)

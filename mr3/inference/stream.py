@@ -5,8 +5,7 @@ A group is what must stay together on one replica (all judgements of one prompt)
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,14 @@ def stream_groups(
     worker: type,
     worker_kwargs: dict[str, Any],
     settings: StreamSettings,
-    expand: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-) -> Iterator[tuple[str, Any]]:
-    """Yield (group, decoded result) as results come.
+) -> Iterator[tuple[str, str]]:
+    """Yield (group, result) as results come.
 
-    `source` is a Parquet path with the columns that `expand` wants, or rows of `group` and `payload`.
-    `expand` (a picklable function over a batch of columns) turns source rows into `group` and `payload` columns in
-    Ray Data tasks. `worker` is a class whose async `__call__` maps a batch to the same columns.
+    `source` is rows of `group` and `payload`, or a Parquet path with these columns. `worker` is a class whose async
+    `__call__` maps a batch to the same columns.
+
+    Raises:
+        ValueError: where a worker raised one.
     """
     import ray
 
@@ -50,8 +50,6 @@ def stream_groups(
             return
         blocks = max(1, min(64, len(source) // settings.batch_groups))
         data = ray.data.from_items(list(source), override_num_blocks=blocks)
-    if expand is not None:
-        data = data.map_batches(expand, batch_size=settings.batch_groups, num_cpus=0.25)
     results = data.map_batches(
         worker,
         fn_constructor_kwargs=worker_kwargs,
@@ -66,6 +64,19 @@ def stream_groups(
         max_concurrency=settings.concurrency,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}},
     )
-    for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
-        for group, payload in zip(batch["group"], batch["payload"], strict=True):
-            yield str(group), json.loads(payload)
+    try:
+        for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+            yield from zip(batch["group"], batch["payload"], strict=True)
+    except ray.exceptions.RayTaskError as error:
+        raise _user_error(error) or error from error
+
+
+def _user_error(error: BaseException) -> ValueError | None:
+    """The ValueError that a worker raised, without Ray's wrapping around it."""
+    seen: BaseException | None = error
+    while seen is not None:
+        inner = getattr(seen, "cause", None) or seen.__cause__
+        if isinstance(inner, ValueError):
+            return ValueError(str(inner))
+        seen = inner
+    return None

@@ -8,23 +8,33 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import json
 import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from mr3.inference.engine import Completion, EngineConfig, Request, Sampling, TokenLogprobs
+from mr3.inference.engine import (
+    Completion,
+    EngineConfig,
+    EngineDead,
+    Request,
+    Sampling,
+    TokenLogprobs,
+    time_limit,
+)
 
 log = logging.getLogger("mr3.inference")
 # vLLM keeps the context of a forward pass in a global of the process: two engines in one process take turns.
 _ONE_AT_A_TIME = threading.Lock()
-
-
-class EngineDead(RuntimeError):
-    """The engine's loop broke; the process that holds it must be replaced."""
+_STALL_S = 600.0
+"""A step that takes longer hangs: the process is given up."""
+_LOOK_S = 5.0
 
 
 def prepare_environment() -> None:
@@ -59,6 +69,8 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     arguments: dict[str, Any] = {"model": config.model, "disable_log_stats": True}
     if config.revision:
         arguments |= {"revision": config.revision, "tokenizer_revision": config.revision}
+    if config.adapter:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": _rank(Path(config.adapter))}
     if config.max_model_len:
         arguments["max_model_len"] = config.max_model_len
     if not torch.cuda.is_available():
@@ -67,11 +79,24 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     return arguments | config.engine
 
 
+def _rank(adapter: Path) -> int:
+    """The smallest rank that vLLM has room for and the adapter fits in."""
+    wanted = int(json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"])
+    return next((rank for rank in (8, 16, 32, 64, 128, 256) if rank >= wanted), wanted)
+
+
+def _adapter(config: EngineConfig) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, config.adapter) if config.adapter else None
+
+
 @dataclass
 class _Waiting:
     request: Request
     future: asyncio.Future[Completion]
     loop: asyncio.AbstractEventLoop
+    deadline: float = float("inf")
 
 
 class VLLMEngine:
@@ -85,6 +110,7 @@ class VLLMEngine:
         self.config = config
         with _ONE_AT_A_TIME:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(config)))
+        self._adapter = _adapter(config)
         self._tokenizer = self._engine.get_tokenizer()
         self._limit: int = self._engine.model_config.max_model_len
         seqs: int = self._engine.vllm_config.scheduler_config.max_num_seqs
@@ -93,6 +119,7 @@ class VLLMEngine:
         self._flying: dict[str, _Waiting] = {}
         self._error: BaseException | None = None
         self._next = 0
+        self._beat = self._looked = time.monotonic()
         self._thread = threading.Thread(target=self._loop, name="vllm-step-loop", daemon=True)
         self._thread.start()
 
@@ -100,7 +127,7 @@ class VLLMEngine:
         """Completions in the order of the requests.
 
         Raises:
-            EngineDead: when the engine's loop broke.
+            EngineDead: when the engine's loop broke, or hangs.
         """
         loop = asyncio.get_running_loop()
         futures = []
@@ -110,7 +137,14 @@ class VLLMEngine:
             future: asyncio.Future[Completion] = loop.create_future()
             self._queue.put(_Waiting(request, future, loop))
             futures.append(future)
-        return list(await asyncio.gather(*futures))
+        waited: set[asyncio.Future[Completion]] = set(futures)
+        while waited:
+            done, waited = await asyncio.wait(waited, timeout=_LOOK_S, return_when=asyncio.FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # raises what the loop said
+            if self._flying and time.monotonic() - self._beat > _STALL_S:
+                raise EngineDead(f"a step of the engine has taken more than {_STALL_S:.0f} s")
+        return [future.result() for future in futures]
 
     def close(self) -> None:
         """Stop the loop and free the cache; requests in flight are given up."""
@@ -127,7 +161,9 @@ class VLLMEngine:
             while self._admit():
                 with _ONE_AT_A_TIME:
                     outputs = self._engine.step()
+                self._beat = time.monotonic()
                 self._deliver([o for o in outputs if o.finished])
+                self._give_up_late()
         except Exception as error:  # every waiting caller must hear of it, whatever it was
             self._error = error
             log.exception("the engine's loop broke")
@@ -159,16 +195,38 @@ class VLLMEngine:
             return
         key = str(self._next)
         self._next += 1
+        now = time.monotonic()
+        waiting.deadline = now + time_limit(self.config, len(ids), request.sampling)
+        if not self._flying:
+            self._beat = now
         self._flying[key] = waiting
-        self._engine.add_request(key, TokensPrompt(prompt_token_ids=ids), _sampling(request.sampling))
+        self._engine.add_request(
+            key, TokensPrompt(prompt_token_ids=ids), _sampling(request.sampling), lora_request=self._adapter
+        )
 
     def _deliver(self, outputs: Sequence[Any]) -> None:
         done = []
         for output in outputs:
-            waiting = self._flying.pop(output.request_id)
-            done.append((waiting, _completion(waiting.request, output)))
+            waiting = self._flying.pop(output.request_id, None)
+            if waiting is not None:  # else it was given up just before
+                done.append((waiting, _completion(waiting.request, output)))
         if done:
             self._answer(done)
+
+    def _give_up_late(self) -> None:
+        """Requests over their time limit end as `timed_out`, and the others go on."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_S:
+            return
+        self._looked = now
+        late = {key: w for key, w in self._flying.items() if w.deadline < now}
+        if not late:
+            return
+        self._engine.abort_request(list(late))
+        for key in late:
+            del self._flying[key]
+        error = "no answer within the time limit that follows from its tokens (see seconds_per_token)"
+        self._answer([(w, Completion(id=w.request.id, finish="timed_out", error=error)) for w in late.values()])
 
     @staticmethod
     def _answer(done: list[tuple[_Waiting, Completion]]) -> None:

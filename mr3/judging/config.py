@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mr3.artifacts import hash_path
-from mr3.inference.engine import EngineConfig, Sampling
+from mr3.inference.engine import EngineConfig, Sampling, known_backend
 from mr3.judge_card import FILE, JudgeCard, load_card
 from mr3.records import stable_hash
 
@@ -26,21 +27,30 @@ _DECISIVE = (
 )
 
 
+ADAPTER = "adapter_config.json"
+
+
 class JudgeConfig(BaseModel):
     """A judge by folder or hub id. Its `judge.json` says how it is prompted; what is set here must agree with it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: str = Field(description="model folder, or hub id")
+    model: str = Field(description="model folder, hub id, or folder of a LoRA adapter (its base is read from it)")
     revision: str | None = Field(None, description="hub revision; pin it: it is part of every verdict's id")
-    backend: Literal["vllm", "endpoint"] = "vllm"
+    backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     host: str | None = Field(None, description="name of a Ray actor that holds the engine for all that use this judge")
+    seconds_per_token: float = Field(1.0, gt=0, description="after 60 s and this per token a request is timed_out")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
     max_prompt_tokens: int | None = Field(None, description="needed where the model has no judge.json")
     max_output_tokens: int | None = Field(None, description="needed where the model has no judge.json")
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, backend: str) -> str:
+        return known_backend(backend)
 
     @field_validator("sampling")
     @classmethod
@@ -88,16 +98,44 @@ class JudgeConfig(BaseModel):
                 )
         return card
 
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the model is a folder with a LoRA adapter, and no weights of its own."""
+        folder = Path(self.model)
+        return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+    @property
+    def base(self) -> str:
+        """The model that an adapter is for, or the model itself."""
+        if not self.is_adapter:
+            return self.model
+        about = json.loads((Path(self.model) / ADAPTER).read_text(encoding="utf-8"))
+        base: str = about["base_model_name_or_path"]
+        return base
+
+    @property
+    def tokenizer(self) -> str:
+        """Where the tokenizer is: an adapter folder may hold one."""
+        return self.model if (Path(self.model) / "tokenizer_config.json").is_file() else self.base
+
+    def absolute(self) -> JudgeConfig:
+        """The same judge for a process with another working directory."""
+        if not Path(self.model).is_dir():
+            return self
+        return self.model_copy(update={"model": str(Path(self.model).resolve())})
+
     def engine_config(self) -> EngineConfig:
         """The engine that hosts this judge; it holds the longest prompt and answer of the card."""
         return EngineConfig(
-            model=self.model,
+            model=self.base,
+            adapter=self.model if self.is_adapter else None,
             revision=self.revision,
             backend=self.backend,
             url=self.url,
             engine=self.engine,
             max_model_len=self.card.max_model_len,
             host=self.host,
+            seconds_per_token=self.seconds_per_token,
         )
 
     def identity(self) -> str:
@@ -105,7 +143,15 @@ class JudgeConfig(BaseModel):
         folder = Path(self.model)
         if not folder.is_dir():
             return f"{self.model}@{self.revision or 'main'}"
+        own = self._contents(folder)
+        if self.is_adapter:
+            base = self.model_copy(update={"model": self.base}).identity()
+            return f"adapter@{own} on {base}"
+        return f"model@{own}"
+
+    @staticmethod
+    def _contents(folder: Path) -> str:
         files = sorted({file for pattern in _DECISIVE for file in folder.glob(pattern) if file.is_file()})
         if not files:
             raise ValueError(f"{folder} holds no model: expected config.json and weights in it")
-        return f"model@{stable_hash({f.name: hash_path(f) for f in files}, length=16)}"
+        return stable_hash({f.name: hash_path(f) for f in files}, length=16)

@@ -5,6 +5,8 @@ A plain class over the engine protocol; it knows neither Ray nor the store.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +65,7 @@ class Judge:
         self.engine = engine
         self.judge_id = judge_id
         self._chat = ChatPrompt(tokenizer)
-        self._sampling: dict[str, Any] = card.sampling.model_dump(mode="json")
+        self._constant = stable_hash(judge_id, card.sampling.model_dump(mode="json"))
 
     def prepare(self, item: JudgeItem) -> Prepared:
         """Render one item and name it.
@@ -81,11 +83,16 @@ class Judge:
             shown = task.model_copy(update={"responses": task.responses[::-1]})
         prompt = self._chat.text(render(shown, self.card.profile))
         rubric_hash = task.rubric.content_hash
-        content = task.model_dump(mode="json", exclude={"id", "rubric"})
-        identity = stable_hash(
-            content, rubric_hash, prompt, self.judge_id, self._sampling, item.swapped, item.sample, task.labels
-        )
-        return Prepared(item, identity, prompt, rubric_hash)
+        return Prepared(item, self._identity(item, prompt, rubric_hash), prompt, rubric_hash)
+
+    def _identity(self, item: JudgeItem, prompt: str, rubric_hash: str) -> str:
+        """The verdict's id: all that the judge reads is in the prompt, and all else that decides is named here."""
+        task = item.task
+        parts = (self._constant, task.mode, task.language, rubric_hash, str(item.swapped), str(item.sample))
+        digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=16)
+        digest.update(json.dumps(task.labels).encode())
+        digest.update(prompt.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
     def _requests(self, prepared: Sequence[Prepared]) -> list[Request]:
         """Text and token ids of every prompt; tokenised here in one call, so that the engine's loop need not."""

@@ -17,5 +17,5 @@ def open_judge(config: JudgeConfig, identity: str | None = None) -> Judge:
     from mr3.inference.hosts import open_engine
 
     card = config.card
-    tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, revision=config.revision)
     return Judge(card, tokenizer, open_engine(config.engine_config()), identity or config.identity())

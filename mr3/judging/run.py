@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,37 +20,42 @@ def group_row(name: str, items: Iterable[dict[str, Any]], meta: Any = None) -> d
     return {"group": name, "payload": json.dumps({"items": list(items), "meta": meta}, ensure_ascii=False)}
 
 
+@dataclass(frozen=True)
+class Work:
+    """A worker class for the stream, beside `JudgeWorker`, and what its constructor takes beyond that one's."""
+
+    worker: type
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
 def judge_groups(
     groups: str | Path | Iterable[dict[str, str]],
     judge: JudgeConfig,
     store: str | Path,
     settings: StreamSettings,
-    expand: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (group, `{"verdicts": [...], "meta": ..., "new": n}`) in any order, each verdict stored before.
+    work: Work | None = None,
+) -> Iterator[tuple[str, str]]:
+    """Yield (group, `{"verdicts": [...], "meta": ..., "new": n}` as JSON) in any order, each verdict stored before.
 
     Args:
-        groups: rows made by `group_row`, or a Parquet path that `expand` turns into such rows inside Ray Data.
+        groups: rows made by `group_row`, or a Parquet path (a file or a folder) with the columns `group` and `payload`.
         store: folder of the verdict store; what is in it is not judged again.
+        work: who does it, where groups are something else than `JudgeWorker` takes.
 
     Raises:
-        ValueError: when the judge can't be run as configured.
+        ValueError: when the judge can't be run as configured, or the store can't be written.
     """
     from mr3.inference.session import ray_session
     from mr3.inference.store import Store
     from mr3.judging.worker import JudgeWorker
 
+    work = work or Work(JudgeWorker)
     engine = judge.engine_config()  # a bad card or profile is an error here, not in a dead actor
     identity = judge.identity()
     folder = Path(store).resolve()
     known = Store(folder).refresh()
     log.info("judge %s (up to %s tokens); the store %s holds %d results", identity, engine.max_model_len, folder, known)
     source = str(groups) if isinstance(groups, str | Path) else list(groups)
-    if Path(judge.model).is_dir():  # actors may have another working directory
-        judge = judge.model_copy(update={"model": str(Path(judge.model).resolve())})
-    arguments = {"judge": judge.model_dump(mode="json"), "store": str(folder), "identity": identity}
-    try:
-        with ray_session():
-            yield from stream_groups(source, JudgeWorker, arguments, settings, expand)
-    finally:
-        Store(folder).refresh()
+    arguments = {"judge": judge.absolute().model_dump(mode="json"), "store": str(folder), "identity": identity}
+    with ray_session():
+        yield from stream_groups(source, work.worker, {**arguments, **work.arguments}, settings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -43,12 +43,15 @@ def neutralise(text: str) -> str:
 
     Covers `<|...|>` tokens, think and tool tags; ordinary text comes back unchanged.
     """
+    if "<" not in text:
+        return text
     return _SPECIAL.sub(lambda m: f"<¦{m.group(1)}¦>" if m.group(1) else f"<¦{m.group(2)}{m.group(3)}¦>", text)
 
 
 def _body(text: str) -> str:
     """A data field: neutralised, and without lines that look like the prompt's own headings."""
-    return _HEADING.sub(r"\1\\#\2", neutralise(text))
+    text = neutralise(text)
+    return _HEADING.sub(r"\1\\#\2", text) if "#" in text else text
 
 
 def _conversation(task: Task) -> str:
@@ -80,17 +83,39 @@ def _section(title: str, body: str) -> str:
     return f"# {title}\n{body}"
 
 
-def _compact(task: Task) -> Rendered:
-    texts = _compact_texts()
+class _ByContent:
+    """A task as far as its system message goes: many tasks share one."""
+
+    __slots__ = ("key", "task")
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.key = (task.mode, task.instruction, task.rubric.content_hash)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByContent) and self.key == other.key
+
+
+@lru_cache(maxsize=1024)
+def _compact_system(shared: _ByContent) -> str:
+    texts, task = _compact_texts(), shared.task
     head = texts["headings"]
     wanted = json.dumps({"explanation": "...", "score": " | ".join(task.labels)}, ensure_ascii=False)
-    system = "\n".join(
+    return "\n".join(
         (
             _section(head["instruction"], task.instruction or texts["instruction"][task.mode]),
             _section(head["rubric"], _rubric_lines(task)),
             _section(head["format"], wanted),
         )
     )
+
+
+def _compact(task: Task) -> Rendered:
+    head = _compact_texts()["headings"]
+    system = _compact_system(_ByContent(task))
     sections = [_section(head["input"], _conversation(task))]
     if task.reference is not None:
         sections.append(_section(head["reference"], _body(task.reference)))
