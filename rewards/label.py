@@ -13,6 +13,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,23 +105,39 @@ def _truth(config: LabelConfig) -> Truth | None:
     return truth
 
 
-def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> tuple[int, float]:
-    """Stream all judgements into the spool; returns (verdicts that were made now, seconds)."""
+@dataclass
+class Pace:
+    """How fast new verdicts came. The rate counts from the first result: starting an engine is no judging."""
+
+    new: int = 0
+    seconds: float = 0.0
+    per_s: float | None = None
+
+
+def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
+    """Stream all judgements into the spool."""
     from mr3.judging.run import Work, judge_groups
     from rewards.worker import LabelWorker, new_verdicts
 
+    pace = Pace()
     begun = said = time.monotonic()
-    new = 0
+    first: tuple[float, int] | None = None
     store = config.store or config.output_dir / "store"
     work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
     results = judge_groups(pool.folder, config.judge, store, config.stream, work)
     for prompts, (group, payload) in enumerate(results, start=1):
         spool.add(int(group), payload)
-        new += new_verdicts(payload)
-        if time.monotonic() - said > _PROGRESS_S:
-            said = time.monotonic()
-            log.info("%d of %d prompts, %d new verdicts (%.1f/s)", prompts, pool.prompts, new, new / (said - begun))
-    return new, time.monotonic() - begun
+        pace.new += new_verdicts(payload)
+        now = time.monotonic()
+        if first is None:
+            first = (now, pace.new)
+        elif now > first[0]:
+            pace.per_s = (pace.new - first[1]) / (now - first[0])
+        if now - said > _PROGRESS_S:
+            said = now
+            log.info("%d of %d prompts, %d new verdicts (%.1f/s)", prompts, pool.prompts, pace.new, pace.per_s or 0.0)
+    pace.seconds = time.monotonic() - begun
+    return pace
 
 
 def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
@@ -141,13 +158,14 @@ def _run(config: LabelConfig, stage: StageRun) -> None:
     pool = ingest(read_pool(config.pool), work / "pool", stage.folder / "rejected.jsonl")
     log.info("pool: %d prompts, %d responses, %d rows set aside", pool.prompts, pool.responses, pool.rows_set_aside)
     spool = Spool(work / "spool", pool.part_rows)
-    new, seconds = _judge(config, pool, spool)
+    pace = _judge(config, pool, spool)
     collector = _collect(config, pool, spool)
     stage.metrics = label_metrics(
         collector.counts,
         pool,
-        new=new,
-        seconds=seconds,
+        new=pace.new,
+        seconds=pace.seconds,
+        per_s=pace.per_s,
         both_orders=config.mode == "pairwise" and config.orders != "one",
         checked=config.checker is not None,
     )

@@ -12,12 +12,19 @@ from rewards.noise import kept_error
 
 
 def label_metrics(
-    counts: Counts, ingested: Ingested, *, new: int, seconds: float, both_orders: bool, checked: bool
+    counts: Counts,
+    ingested: Ingested,
+    *,
+    new: int,
+    seconds: float,
+    per_s: float | None,
+    both_orders: bool,
+    checked: bool,
 ) -> dict[str, Any]:
     """What goes into metrics.json.
 
-    `verdicts_per_s` counts verdicts that were made in this run, over the wall time of the stream
-    (without the start of the pool's reading, with the start of the engine).
+    `verdicts_per_s` counts verdicts that were made in this run, from the first result to the last: the start of the
+    engine is in `stream_s`, and a run without new verdicts has no rate.
     """
     totals: Counter[str] = Counter()
     for counter in counts.languages.values():
@@ -38,7 +45,7 @@ def label_metrics(
         "repaired": wilson(totals["repaired"], verdicts),
         "generated": wilson(_generated(counts), verdicts),
         "from_store": verdicts - new,
-        "verdicts_per_s": round(new / seconds, 2) if new and seconds > 0 else None,
+        "verdicts_per_s": round(per_s, 2) if per_s and new else None,
         "stream_s": round(seconds, 2),
         "comparisons": totals["comparisons"],
         "pairs": totals["pairs"],

@@ -84,6 +84,8 @@ class _Pairwise:
 
     def _is_open(self, pair: Pair, swapped: bool, sample: int) -> bool:
         taken = [v for v in self._taken.get(pair, ()) if v.swapped is swapped]
+        if not taken:
+            return True
         if any(v.sample == sample for v in taken):
             return False  # the two have met before
         # A mean of what an early stop leaves over would be no mean of the samples.

@@ -8,12 +8,13 @@ policies in the pool can't leak into the labels. Add a plan by adding a function
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from mr3.records import Candidate, stable_hash
+from mr3.records import Candidate
 
 Seats = list[tuple[int, int]]
 
@@ -90,9 +91,14 @@ PLANS: dict[str, Callable[[int], Plan]] = {
 ONE_ROUND = frozenset({"all_pairs", "chain", "circular"})
 
 
+def _drawn(key: str, position: int = 0) -> bytes:
+    return hashlib.blake2b(f"{position}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
 def shuffled(values: Sequence[Any], *key: Any) -> list[Any]:
     """A permutation that is the same in every process: sorted by a hash of the key and the position."""
-    order = sorted(range(len(values)), key=lambda i: stable_hash(*key, i, length=16))
+    name = "\0".join(map(str, key))
+    order = sorted(range(len(values)), key=lambda i: _drawn(name, i))
     return [values[i] for i in order]
 
 
@@ -111,9 +117,9 @@ class Board:
 
     def shown(self, a: int, b: int) -> tuple[str, str]:
         """Response ids of two seats, the one that is shown first in front: the same whenever the two meet."""
-        pair = sorted((self.seats[a], self.seats[b]))
-        first, second = shuffled(pair, "orientation", self.seed, self.prompt_id, *pair)
-        return first, second
+        first, second = sorted((self.seats[a], self.seats[b]))
+        turned = _drawn(f"orientation\0{self.seed}\0{self.prompt_id}\0{first}\0{second}")[0] & 1
+        return (second, first) if turned else (first, second)
 
     def capped(self, pairs: Seats, cap: int | None) -> Seats:
         """At most `cap` of the pairs, drawn by a hash."""

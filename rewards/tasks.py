@@ -76,7 +76,8 @@ class TaskMaker:
     def task(self, name: str, response_ids: Sequence[str]) -> Task:
         """The task about one response, or about two (A first)."""
         row, settings = self._row, self._settings
-        return Task(
+        # The parts were validated when pool and config were read; once more for each task would be a tenth of the work.
+        return Task.model_construct(
             id=name,
             mode=settings.mode,
             input=row.prompt,

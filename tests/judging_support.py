@@ -45,6 +45,8 @@ def make_tokenizer(template: str = TEMPLATE) -> Any:
 class ScriptedEngine:
     """Keeps the engine protocol; `answer(request)` gives text or a whole completion."""
 
+    takes_text = False
+
     def __init__(self, answer: Callable[[Request], str | Completion]) -> None:
         self.answer = answer
         self.calls: list[list[Request]] = []
@@ -107,6 +109,8 @@ def positions(text: str, chunks: Sequence[str], tops: dict[int, dict[str, float]
 
 class PoisonedEngine:
     """Ends its process on a poisonous prompt, as a segmentation fault in a kernel would."""
+
+    takes_text = False
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         if any("POISON" in (r.prompt or "") for r in requests):

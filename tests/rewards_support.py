@@ -100,6 +100,8 @@ def scripted(prompt: str) -> str:
 class ScriptedEngine:
     """An engine that answers by a function of the prompt."""
 
+    takes_text = False
+
     def __init__(self, answer: Callable[[str], str] = scripted) -> None:
         self._answer = answer
         self.prompts: list[str] = []

@@ -19,6 +19,8 @@ def _tokens(request: Request) -> int:
 class EndpointEngine:
     """`/v1/completions` of a server at `config.url`; the key is read from OPENAI_API_KEY."""
 
+    takes_text = True
+
     def __init__(self, config: EngineConfig) -> None:
         from openai import AsyncOpenAI
 

@@ -111,8 +111,11 @@ class Engine(Protocol):
     """The protocol of all engines: made from an EngineConfig; order is kept.
 
     `generate` may be awaited many times at once. What fails for one request is its completion's `finish`; only an
-    engine that can't go on raises EngineDead.
+    engine that can't go on raises EngineDead. An engine that reads `Request.prompt` and not `prompt_ids` says so with
+    `takes_text = True`, and is spared the tokenising.
     """
+
+    takes_text: bool
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]: ...
 

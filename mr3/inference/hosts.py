@@ -93,6 +93,8 @@ class EngineHost:
 class RemoteEngine:
     """An engine in a named host."""
 
+    takes_text = False
+
     def __init__(self, handle: Any, config: EngineConfig) -> None:
         self._handle, self._config = handle, config
         self._key = engine_key(config)

@@ -44,7 +44,9 @@ def stream_groups(
     import ray
 
     if isinstance(source, str | Path):
-        data = ray.data.read_parquet(str(source))
+        # A task hands over its results at its end: small ones, so that they flow, and that a death costs little.
+        rows = settings.batch_groups * settings.concurrency
+        data = ray.data.read_parquet(str(source)).repartition(target_num_rows_per_block=rows)
     else:
         if not source:
             return

@@ -102,6 +102,8 @@ class _Waiting:
 class VLLMEngine:
     """An engine of `mr3.inference.engine.Engine`."""
 
+    takes_text = False
+
     def __init__(self, config: EngineConfig) -> None:
         prepare_environment()
         from vllm import LLMEngine

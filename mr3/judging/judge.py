@@ -94,13 +94,35 @@ class Judge:
         digest.update(prompt.encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
 
-    def _requests(self, prepared: Sequence[Prepared]) -> list[Request]:
+    async def _completions(self, prepared: Sequence[Prepared]) -> list[Completion]:
+        """Of all prompts, in their order; those over the judge's limit don't reach the engine."""
+        requests = self._text_requests(prepared) if self.engine.takes_text else self._token_requests(prepared)
+        fitting = [r for r in requests if isinstance(r, Request)]
+        answers = iter(await self.engine.generate(fitting) if fitting else [])
+        return [r if isinstance(r, Completion) else next(answers) for r in requests]
+
+    def _token_requests(self, prepared: Sequence[Prepared]) -> list[Request | Completion]:
         """Text and token ids of every prompt; tokenised here in one call, so that the engine's loop need not."""
         ids = self._chat.ids([p.prompt for p in prepared])
-        return [
-            Request(id=p.id, prompt=p.prompt, prompt_ids=tokens, sampling=self._sampling_of(p.id))
-            for p, tokens in zip(prepared, ids, strict=True)
-        ]
+        return [self._request(p, tokens, len(tokens)) for p, tokens in zip(prepared, ids, strict=True)]
+
+    def _text_requests(self, prepared: Sequence[Prepared]) -> list[Request | Completion]:
+        """Text alone. A token is a byte or more, so only a prompt of more bytes than the limit need be tokenised."""
+        sizes = {p.id: len(p.prompt.encode("utf-8", "surrogatepass")) for p in prepared}
+        long = [p for p in prepared if sizes[p.id] > self.card.max_prompt_tokens]
+        if long:
+            ids = self._chat.ids([p.prompt for p in long])
+            sizes |= {p.id: len(tokens) for p, tokens in zip(long, ids, strict=True)}
+        return [self._request(p, None, sizes[p.id]) for p in prepared]
+
+    def _request(self, prepared: Prepared, tokens: list[int] | None, size: int) -> Request | Completion:
+        limit = self.card.max_prompt_tokens
+        if size > limit:
+            error = f"prompt of {size} tokens; the judge reads at most {limit}"
+            return Completion(id=prepared.id, finish="too_long", prompt_tokens=size, error=error)
+        return Request(
+            id=prepared.id, prompt=prepared.prompt, prompt_ids=tokens, sampling=self._sampling_of(prepared.id)
+        )
 
     def _sampling_of(self, identity: str) -> Sampling:
         """A configured seed becomes one per judgement: samples differ, and nothing depends on the batch."""
@@ -117,7 +139,7 @@ class Judge:
         """As `judge`, for items that were prepared already (and looked up in a store)."""
         if not prepared:
             return []
-        completions = await self.engine.generate(self._requests(prepared))
+        completions = await self._completions(prepared)
         assert [c.id for c in completions] == [p.id for p in prepared], "engines keep order and ids"
         parsed = [parse(c.text, p.item.task.labels, c.finish) for p, c in zip(prepared, completions, strict=True)]
         odds: list[tuple[dict[str, float], float] | None] = [None] * len(prepared)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
 
 from mr3.records import Mode
 
@@ -38,12 +40,21 @@ def mirrored(labels: Sequence[str]) -> dict[str, str]:
     return mirror
 
 
-def label_values(labels: Sequence[str], mode: Mode) -> dict[str, float]:
+def label_values(labels: Sequence[str], mode: Mode) -> Mapping[str, float]:
     """The number behind each label: P(A better) for pairwise, P(true) for binary, the score for pointwise.
 
     A pairwise scale of numbers counts its lower half for A, its middle as a half, as in HelpSteer3; pointwise
     levels that are words count from 1, worst first.
     """
+    return _label_values(tuple(labels), mode)
+
+
+@cache
+def _label_values(labels: tuple[str, ...], mode: Mode) -> Mapping[str, float]:
+    return MappingProxyType(_values(labels, mode))
+
+
+def _values(labels: tuple[str, ...], mode: Mode) -> dict[str, float]:
     numbers = _numbers(labels)
     if mode == "pairwise" and numbers is not None:
         middle = (min(numbers) + max(numbers)) / 2
