@@ -1,15 +1,23 @@
-"""An engine that answers at once, for what is to be measured around engines. The answer is a well-formed verdict."""
+"""An engine that answers at once, for what is to be measured around engines. The answer is a well-formed verdict.
+
+`engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
+requests) and `poison` (a text in a prompt that ends the process, as a fault in a kernel would).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 from mr3.inference.engine import Completion, EngineConfig, Request
 
-TRACE = "1 language English: A English yes, B English yes: same\n2 polite: A Thanks yes, B Thanks yes: same\n"
+NAME = "benchmarks.instant:InstantEngine"
+_TRACE = "1 language English: A English yes, B English yes: same\n2 polite: A Thanks yes, B Thanks yes: same\n"
 _ANSWER = '{{"explanation": "Nothing but the first criterion tells them apart.", "score": "{score}"}}'
-_SCORES = {"# Assistant A\n": ("Assistant A", "Assistant B", "Tie"), "5": tuple("12345")}
+_PAIRWISE, _POINTWISE = ("Assistant A", "Assistant B", "Tie"), tuple("12345")
 
 
 class InstantEngine:
@@ -18,25 +26,28 @@ class InstantEngine:
     takes_text = True
 
     def __init__(self, config: EngineConfig) -> None:
-        self.config = config
+        self._seconds = float(config.engine.get("seconds", 0.0))
+        self._log = config.engine.get("log")
+        self._poison = config.engine.get("poison")
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request."""
+        if self._log:
+            with Path(self._log).open("a") as out:
+                out.write(f"{os.getpid()} {len(requests)}\n")
+        if self._poison and any(self._poison in (r.prompt or "") for r in requests):
+            os._exit(1)
+        if self._seconds:
+            await asyncio.sleep(self._seconds)
         return [self._answer(request) for request in requests]
 
     @staticmethod
     def _answer(request: Request) -> Completion:
         prompt = request.prompt or ""
         drawn = hashlib.blake2b(prompt.encode(), digest_size=2).digest()
-        scores = _SCORES["# Assistant A\n" if "# Assistant A\n" in prompt else "5"]
+        scores = _PAIRWISE if "# Assistant A\n" in prompt else _POINTWISE
         answer = _ANSWER.format(score=scores[int.from_bytes(drawn) % len(scores)])
-        return Completion(
-            id=request.id,
-            text=f"{TRACE}</think>{answer}",
-            finish="stop",
-            prompt_tokens=len(request.prompt_ids or ()),
-            output_tokens=70,
-        )
+        return Completion(id=request.id, text=f"{_TRACE}</think>{answer}", finish="stop", output_tokens=70)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -112,8 +112,8 @@ class Board:
 
     @classmethod
     def of(cls, ids: Sequence[str], seed: int, prompt_id: str) -> Board:
-        """Seats drawn by a hash; the order of `ids` has no part in it."""
-        return cls(tuple(shuffled(sorted(ids), "seats", seed, prompt_id)), seed, prompt_id)
+        """Seats drawn by a hash of each id: a response that is added later moves nobody else."""
+        return cls(tuple(sorted(ids, key=lambda i: (_drawn(f"seats\0{seed}\0{prompt_id}\0{i}"), i))), seed, prompt_id)
 
     def shown(self, a: int, b: int) -> tuple[str, str]:
         """Response ids of two seats, the one that is shown first in front: the same whenever the two meet."""

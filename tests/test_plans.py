@@ -87,6 +87,14 @@ def test_who_is_shown_first_is_balanced() -> None:
     assert board.shown(0, 1) == board.shown(1, 0), "two that meet again are shown as before"
 
 
+@pytest.mark.parametrize("plan", ["all_pairs", "circular"])
+def test_a_response_that_is_added_later_brings_only_its_own_pairs(plan: str) -> None:
+    for prompt in ("p", "q", "r"):
+        before = set(plan_pairs(plan, ["a", "b", "c", "d"], 0, prompt))
+        after = set(plan_pairs(plan, ["a", "b", "new", "c", "d"], 0, prompt))
+        assert all("new" in pair for pair in after - before)
+
+
 @given(st.permutations(range(11)), st.integers(2, 11), st.integers(0, 5))
 def test_knockout_finds_best_and_worst_with_few_comparisons(order: list[int], n: int, seed: int) -> None:
     row = pool_row([str(x) for x in order[:n]])

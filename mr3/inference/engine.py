@@ -24,6 +24,7 @@ class Sampling(BaseModel):
     max_tokens: int = 256
     logprobs: int | None = Field(None, description="top-k logprobs per generated token")
     seed: int | None = None
+    ignore_eos: bool = Field(False, description="write max_tokens tokens whatever they are (for measurements)")
 
 
 class EngineConfig(BaseModel):

@@ -272,6 +272,7 @@ def _sampling(sampling: Sampling) -> Any:
         max_tokens=sampling.max_tokens,
         logprobs=sampling.logprobs,
         seed=sampling.seed,
+        ignore_eos=sampling.ignore_eos,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
