@@ -79,16 +79,17 @@ def label_command(config: Path) -> list[str]:
     return [sys.executable, "-m", "mr3.cli.main", "label", "--config", str(config)]
 
 
-def environment() -> dict[str, str]:
-    """One thread, and this package importable in Ray's workers."""
+def environment(address: str | None = None) -> dict[str, str]:
+    """One thread, this package importable in Ray's workers, and the Ray session to join, if there is one."""
     here = str(Path.cwd())
     known = os.environ.get("PYTHONPATH")
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here}:{known}" if known else here}
+    ray = {"RAY_ADDRESS": address} if address else {}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here}:{known}" if known else here, **ray}
 
 
-def label(config: Path) -> dict[str, Any]:
-    """Run `mr3 label` to its end; its metrics."""
-    subprocess.run(label_command(config), check=True, env=environment())
+def label(config: Path, address: str | None = None) -> dict[str, Any]:
+    """Run `mr3 label` to its end, in a Ray session of its own or the one at `address`; its metrics."""
+    subprocess.run(label_command(config), check=True, env=environment(address))
     folder = Path(json.loads(config.read_text())["output_dir"])
     found: dict[str, Any] = read_json(folder / "metrics.json")
     return found

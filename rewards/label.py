@@ -4,13 +4,16 @@ In: a pool (Parquet, JSONL or an adapter). Out, in `output_dir`: prompts.parquet
 verdicts.parquet, comparisons.parquet (together they hold all that later stages need), preferences.parquet (TRL's
 explicit conversational form), rejected.jsonl and metrics.json.
 Judgements stream through Ray Data over a pool of actors and are kept in a store shared between runs:
-killed at any instant and started again, a run ends with each judgement once.
+killed at any instant and started again, a run ends with each judgement once. `--plan` (without a value) prints what
+the run will cost: calls, tokens, hours at a rate that it measures on a sample, and money at `estimate.price_per_hour`.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from mr3.records import Mode, PoolRow
 from mr3.rubrics import Rubric
 from mr3.stage import stage_main
 from rewards.collect import Collector, PairSettings, Truth
+from rewards.estimate import EstimateSettings
 from rewards.ingest import EMPTY, Ingested, ingest, read_part
 from rewards.label_metrics import label_metrics
 from rewards.model import Combine, Orders
@@ -63,6 +67,7 @@ class LabelConfig(StageConfig):
     checker: str | None = Field(None, description="package.module:function, for the true accuracy of the pairs")
     store: Path | None = Field(None, description="verdict store, shared between runs; default: OUTPUT_DIR/store")
     stream: StreamSettings = StreamSettings()
+    estimate: EstimateSettings = Field(EstimateSettings(), description="for `mr3 label --plan`, which only estimates")
 
     @model_validator(mode="after")
     def _known_plan(self) -> LabelConfig:
@@ -191,6 +196,14 @@ def run(config: LabelConfig) -> None:
     _say(stage.metrics)
 
 
+def run_estimate(config: LabelConfig) -> None:
+    """Print what the run will cost, as JSON, and start nothing."""
+    from rewards.estimate import estimate
+
+    _check_judge(config)
+    print(json.dumps(estimate(config, read_pool(config.pool)), indent=2))
+
+
 def _say(metrics: dict[str, Any]) -> None:
     log.info(
         "%d responses of %d prompts: %d verdicts %s, %d pairs, %d ties, %d flips",
@@ -199,8 +212,12 @@ def _say(metrics: dict[str, Any]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of the stage."""
-    return stage_main("label", LabelConfig, run, argv, __doc__)
+    """Command line of the stage; `--plan` without a value estimates, and labels nothing."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    bare = [i for i, w in enumerate(words) if w == "--plan" and (i + 1 == len(words) or words[i + 1].startswith("--"))]
+    for i in reversed(bare):
+        del words[i]
+    return stage_main("label", LabelConfig, run_estimate if bare else run, words, __doc__)
 
 
 if __name__ == "__main__":
