@@ -43,7 +43,7 @@ def held_out(prompt: Merged, config: PairsConfig) -> bool:
         if config.heldout_by not in prompt.meta:
             known = ", ".join(sorted(prompt.meta)) or "none"
             raise ValueError(
-                f"heldout_by is {config.heldout_by!r}, which the meta of prompt {prompt.prompt_id!r} lacks; it has: {known}"
+                f"heldout_by is {config.heldout_by!r}, but prompt {prompt.prompt_id!r} has no such meta: {known}"
             )
         content = prompt.meta[config.heldout_by]
     return int(stable_hash("heldout", content, length=16), 16) < config.heldout_share * (1 << 64)

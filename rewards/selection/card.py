@@ -101,7 +101,7 @@ def _labels(metrics: Mapping[str, Any]) -> str:
         cells = [cell(name), f"`{cell(run['judge'])}`", run["mode"], f"`{run['rubric_hash']}`"]
         lines.append(f"| {' | '.join(cells)} | {run['weight']:g} | {run['seed']} |")
     for key, rubric in rubrics.items():
-        lines += ["", f"Rubric `{key}`:", fenced(_yaml(rubric), "yaml")]
+        lines += ["", f"Rubric `{key}`:", "", fenced(_yaml(rubric), "yaml")]
     return "\n".join(lines) + "\n"
 
 
@@ -110,7 +110,7 @@ def _selection(config: PairsConfig, manifest: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items())
     return (
         "Margins are on a scale of 0 to 1: |2 P - 1| of pairwise labels, the difference of scores over the width of "
-        "the scale of others. Every pair rests on a direct, decided comparison; ties and failed verdicts make none.\n"
+        "the scale of others. Every pair rests on a direct, decided comparison; ties and failed verdicts make none.\n\n"
         f"{fenced(_yaml(settings), 'yaml')}\n\nSeed {manifest['seed']}; made with {versions}.\n"
     )
 

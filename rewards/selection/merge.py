@@ -52,13 +52,15 @@ class Merged:
 def merged(sources: Sequence[Source], work: Path, seed: int, bucket_prompts: int = BUCKET_PROMPTS) -> Iterator[Merged]:
     """Every prompt of the label runs, once.
 
+    Args:
+        sources: in the order of their names.
+
     Raises:
         ValueError: when the runs are not of one pool: a prompt, its language or a response differs.
     """
-    sources = sorted(sources, key=lambda s: s.name)
     buckets = max(1, -(-sum(s.prompts for s in sources) // bucket_prompts))
     bucket_span = -(-_SPAN // buckets) * len(sources)
-    spool = Spool(work, bucket_span)
+    spool = Spool(work, bucket_span, hold=1024)
     for number, source in enumerate(sources):
         for record in records(source):
             place = int(stable_hash("order", seed, record["prompt_id"]), 16)

@@ -53,8 +53,9 @@ def publish(config: PairsConfig) -> None:
 
 
 def _upload(config: PairsConfig, folder: Path, metrics: dict[str, Any]) -> None:
+    from httpx import HTTPError  # the base of the hub client's own errors
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import OfflineModeIsEnabled
 
     repository = config.push_to_hub
     assert repository is not None
@@ -75,7 +76,7 @@ def _upload(config: PairsConfig, folder: Path, metrics: dict[str, Any]) -> None:
             allow_patterns=files,
             commit_message=f"{metrics['pairs']} preference pairs by mr3 pairs",
         )
-    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
-        raise ValueError(f"the hub refused the upload to {repository}: {error}") from error
+    except (HTTPError, OfflineModeIsEnabled) as error:
+        raise ValueError(f"no upload to {repository}: {error} (check HF_TOKEN, then run the same command)") from error
     write_json(record, {**before, repository: {"files": content, "commit": str(done.commit_url)}})
     log.info("uploaded %d files to %s: %s", len(files), repository, done.commit_url)

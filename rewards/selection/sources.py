@@ -105,7 +105,7 @@ def comparisons(prompt: Labelled, source: Source) -> list[Comparison]:
         names = Comparison.model_fields
         return [Comparison.model_validate({k: v for k, v in row.items() if k in names}) for row in prompt.comparisons]
     verdicts: dict[str, list[Row]] = {}
-    for row in prompt.verdicts:
+    for row in sorted(prompt.verdicts, key=lambda v: (v["sample"], v["id"])):
         verdicts.setdefault(row["response_ids"][0], []).append(row)
     scores = {k: scored([as_verdict(v) for v in rows], source.scale, source.mode) for k, rows in verdicts.items()}
     ids = {k: tuple(v["id"] for v in rows) for k, rows in verdicts.items()}

@@ -136,7 +136,7 @@ def run(config: PairsConfig) -> None:
         ValueError: for a label folder that is not finished, label runs of different pools, an audit of another run,
             or an upload whose source policies have no known licence.
     """
-    sources = [open_source(label) for label in config.labels]
+    sources = sorted((open_source(label) for label in config.labels), key=lambda source: source.name)
     check_audits(config)
     inputs: list[str | Path] = [label.folder / "manifest.json" for label in config.labels]
     with stage_run("pairs", config.data, inputs) as stage:
