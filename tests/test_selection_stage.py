@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ LANGUAGES = ("de", "en", "es")
 @st.composite
 def _pool(draw: st.DrawFn) -> list[PoolRow]:
     rows = []
-    for i in range(draw(st.integers(1, 9))):
+    for i in range(draw(st.integers(3, 10))):
         texts = draw(
-            st.lists(st.sampled_from(["", " ", "4", "4 ", "4444", "five", "six it is"]), min_size=1, max_size=5)
+            st.lists(st.sampled_from(["", " ", "4", "4 ", "4444", "five", "six it is"]), min_size=2, max_size=5)
         )
         named = {f"r{k}": text for k, text in enumerate(texts)}
         rows.append(pool_row(f"p{i}", named, draw(st.sampled_from(LANGUAGES)), prompt=f"question {i}", content=i // 2))
@@ -78,7 +78,7 @@ def _everything(folder: Path) -> list[Any]:
 
 # No shrinking: every example writes and reads some thirty files.
 _SOME = settings(
-    max_examples=30,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.generate],
@@ -95,7 +95,12 @@ def test_what_holds_for_every_selection(rows: list[PoolRow], changes: dict[str, 
                 folder / "pairwise", rows, by_lot(lot, [*PAIRWISE_LABELS * 2, "Assistant A", None]), plan="circular"
             ),
             write_label(
-                folder / "scores", rows[1:], by_lot(lot, ["1", "2", "3", "5", None]), mode="pointwise", pair_rule="none"
+                folder / "scores",
+                rows[1:],
+                by_lot(lot, ["1", "2", "3", "5", None]),
+                mode="pointwise",
+                pair_rule="none",
+                samples=2,
             ),
         ]
         config = pairs_config(folder / "out", labels, formats=["trl", "kto", "ranked", "llamafactory"], **changes)
@@ -228,13 +233,15 @@ def test_a_held_out_prompt_stays_held_out(tmp_path: Path) -> None:
         for language in LANGUAGES
     ]
     label = write_label(tmp_path / "l", rows, by_length)
-    held = []
-    for seed in (0, 1):
-        config = pairs_config(tmp_path / str(seed), [label], seed=seed, heldout_share=0.3, heldout_by="content")
+    held: dict[tuple[str | None, int], set[str]] = {}
+    for by, seed in product((None, "content"), (0, 1)):
+        config = pairs_config(tmp_path / f"{by}{seed}", [label], seed=seed, heldout_share=0.3, heldout_by=by)
         run(config)
-        held.append({p["prompt_id"] for p in table(config.output_dir, "preferences_heldout")})
-    assert held[0] == held[1] and 10 * 3 <= len(held[0]) <= 26 * 3
-    assert all({name.replace("de", x) for x in LANGUAGES} <= held[0] for name in held[0] if "de" in name)
+        held[by, seed] = {p["prompt_id"] for p in table(config.output_dir, "preferences_heldout")}
+    assert held[None, 0] == held[None, 1] and held["content", 0] == held["content", 1], "whatever the seed"
+    assert all(10 * 3 <= len(names) <= 26 * 3 for names in held.values())
+    together = held["content", 0]
+    assert all({name.replace("de", x) for x in LANGUAGES} <= together for name in together if "de" in name)
     with pytest.raises(ValueError, match="heldout_by is 'topic', but prompt"):
         run(pairs_config(tmp_path / "x", [label], heldout_share=0.3, heldout_by="topic"))
 
@@ -256,6 +263,48 @@ def test_label_runs_of_other_pools_are_refused(tmp_path: Path) -> None:
     run(config)
     assert metrics_of(config.output_dir)["prompts_by_labels"] == {"1": 1, "2": 1}, "a run may have more than another"
     assert len(table(config.output_dir, "preferences")) == 4
+
+
+def test_languages_in_balance(tmp_path: Path) -> None:
+    counts = dict(zip(LANGUAGES, (3, 7, 5), strict=True))
+    rows = [pool_row(f"{k}{i}", {"x": "4 4", "y": "5"}, k, f"{k} {i}") for k, n in counts.items() for i in range(n)]
+    label = write_label(tmp_path / "l", rows, by_length)
+    for changes, wanted in (
+        ({}, (3, 7, 5)),
+        ({"balance": "smallest"}, (3, 3, 3)),
+        ({"balance": "smallest", "max_pairs": 8}, (2, 2, 2)),
+        ({"balance": "smallest", "max_pairs": 99}, (3, 3, 3)),
+        ({"balance": 4}, (3, 4, 4)),
+    ):
+        config = pairs_config(tmp_path / "-".join(map(str, changes.values())) / "o", [label], **changes)
+        run(config)
+        assert Counter(p["language"] for p in table(config.output_dir, "preferences")) == dict(
+            zip(LANGUAGES, wanted, strict=True)
+        )
+    drawn = set()
+    for seed in range(6):
+        config = pairs_config(tmp_path / f"seed{seed}", [label], seed=seed, balance=4, max_pairs=6)
+        run(config)
+        rows_out = table(config.output_dir, "preferences")
+        assert len(rows_out) == 6 and max(Counter(p["language"] for p in rows_out).values()) <= 4
+        drawn.add(frozenset(p["prompt_id"] for p in rows_out))
+    assert len(drawn) > 1, "another seed draws others"
+
+
+def test_margins_are_between_the_thresholds(tmp_path: Path) -> None:
+    scores = {"w": "1", "x": "2", "y": "4", "z": "5"}
+    rows = [pool_row("p", {k: k for k in scores})]
+    label = write_label(tmp_path / "l", rows, lambda _, unit: scores[unit.task.responses[0]], mode="pointwise")
+    found = {}
+    for low, high in ((0.0, 1.0), (0.5, 1.0), (0.25, 0.5)):
+        config = pairs_config(tmp_path / f"{low}-{high}", [label], min_margin=low, max_margin=high)
+        run(config)
+        found[low, high] = sorted(p["margin"] for p in table(config.output_dir, "preferences"))
+    assert found == {
+        (0.0, 1.0): [0.25, 0.25, 0.5, 0.75, 0.75, 1.0],
+        (0.5, 1.0): [0.5, 0.75, 0.75, 1.0],
+        (0.25, 0.5): [0.25, 0.25, 0.5],
+    }
 
 
 def test_few_pairs_for_many_languages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
