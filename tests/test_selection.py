@@ -254,6 +254,7 @@ def test_text_can_not_break_the_card() -> None:
         ({"min_margin": 0.6, "max_margin": 0.5}, "no pair could pass"),
         ({"agreement": {"min_labels": 2}}, "min_labels is 2, but 1 labels"),
         ({"agreement": {"min_share": 0.5}}, "greater than 0.5"),
+        ({"rule": "best"}, "unknown pair rule 'best': choose one of all,"),
         ({"gap": 0.1}, "gap belongs to rule nearest_below"),
         ({"balance": 0}, "balance is 0"),
         ({"push_to_hub": "a/b/c"}, "give owner/name"),

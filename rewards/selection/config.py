@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mr3.config import StageConfig
+from rewards.pairs import RULES
 
 Format = Literal["trl", "kto", "ranked", "llamafactory"]
 PUBLISHING = (
@@ -78,8 +79,10 @@ class PairsConfig(StageConfig):
         None, ge=1.0, description="the longer response has at most so many times the characters of the shorter"
     )
     language: LanguageCheck | None = Field(None, description="response language against prompt language; unset: off")
-    rule: Literal["all", "best_worst", "best_random", "nearest_below"] = Field(
-        "all", description="which of the pairs left are taken; nearest_below: the closest that the best beat by `gap`"
+    rule: str = Field(
+        "all",
+        description="which of the pairs left are taken: all, best_worst, best_random, or nearest_below (the best "
+        "response against the closest that it beat by `gap`)",
     )
     gap: float = Field(0.0, ge=0.0, le=1.0, description="for nearest_below: the least margin")
     max_per_prompt: int | None = Field(None, ge=1, description="at most so many pairs per prompt")
@@ -111,6 +114,13 @@ class PairsConfig(StageConfig):
         if twice:
             raise ValueError(f"two labels are called {twice[0]!r}: give each its own name")
         return named
+
+    @field_validator("rule")
+    @classmethod
+    def _known_rule(cls, rule: str) -> str:
+        if rule not in RULES:
+            raise ValueError(f"unknown pair rule {rule!r}: choose one of {', '.join(RULES)}")
+        return rule
 
     @field_validator("balance")
     @classmethod

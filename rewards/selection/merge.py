@@ -6,6 +6,7 @@ come in any order, and a run may lack prompts that another has. Scratch space: a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from rewards.spool import Spool
 from rewards.tasks import text_hash
 from rewards.walk import Row
 
+log = logging.getLogger(__name__)
 _SPAN = 1 << 128
 BUCKET_PROMPTS = 2048
 
@@ -62,6 +64,7 @@ def merged(sources: Sequence[Source], work: Path, seed: int, bucket_prompts: int
     bucket_span = -(-_SPAN // buckets) * len(sources)
     spool = Spool(work, bucket_span, hold=1024)
     for number, source in enumerate(sources):
+        log.info("reading %s: %d prompts", source.folder, source.prompts)
         for record in records(source):
             place = int(stable_hash("order", seed, record["prompt_id"]), 16)
             spool.add(place * len(sources) + number, record)

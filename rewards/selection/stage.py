@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from rewards.selection.votes import Decision
 from rewards.tables import TableWriter
 
 log = logging.getLogger(__name__)
+_PROGRESS_S = 10.0
 
 
 class Selection:
@@ -80,11 +82,15 @@ def _select(config: PairsConfig, sources: Sequence[Source], stage: StageRun) -> 
     candidates = work / "candidates.parquet"
     splits = ["train", "heldout"] if config.heldout_share else ["train"]
     totals: Counter[str] = Counter()
+    said = time.monotonic()
     with Outputs(stage.folder, config.formats, splits) as outputs:
         with TableWriter(candidates, CANDIDATES) as table:
             selection = Selection(config, sources, outputs, table)
             for prompt in merged(sources, work / "spool", config.seed):
                 selection.prompt(prompt)
+                if time.monotonic() - said > _PROGRESS_S:
+                    said = time.monotonic()
+                    log.info("%d prompts looked at", selection.prompts_by_labels.total())
         quotas = Quotas(candidates, config)
         for rows in fitting(candidates, quotas, config, selection.funnel):
             outputs.pairs(rows, rows[0]["heldout"])
