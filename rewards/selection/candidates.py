@@ -66,7 +66,7 @@ def candidate_row(prompt: Merged, decision: Decision, sources: Mapping[str, Sour
         "chosen_id": chosen.id,
         "rejected_id": rejected.id,
         "judge": ", ".join(dict.fromkeys(run.judge for run in runs)),
-        "rubric_hash": ", ".join(dict.fromkeys(run.rubric.content_hash for run in runs)),
+        "rubric_hash": ", ".join(dict.fromkeys(run.rubric_hash for run in runs)),
         "verdict_ids": list(pair.verdict_ids),
         "p_better": pair.p_better,
         "margin": pair.margin,

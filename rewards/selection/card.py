@@ -75,7 +75,7 @@ def front_matter(config: PairsConfig, metrics: Mapping[str, Any]) -> str:
 
 
 def _configs(formats: Sequence[Format], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = []
+    found: list[dict[str, Any]] = []
     for name in sorted(formats, key=lambda f: f != "trl"):
         files = [{"split": s, "path": FILES[name].format(SPLITS[s])} for s in SPLITS if s in metrics["formats"][name]]
         found.append({"config_name": name, "data_files": files})

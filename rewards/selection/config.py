@@ -96,7 +96,7 @@ class PairsConfig(StageConfig):
     heldout_by: str | None = Field(
         None, description="key of the prompts' meta that decides the split (equal for translations); default: the text"
     )
-    formats: list[Format] = Field(default_factory=lambda: ["trl"], min_length=1)
+    formats: list[Format] = Field(["trl"], min_length=1)
     title: str = "Preference pairs"
     licence: str | None = Field(None, description="licence of the set, as the hub names it: apache-2.0")
     licences: dict[str, str] = Field(default_factory=dict, description="licence of each source policy, by its name")
@@ -138,7 +138,7 @@ class PairsConfig(StageConfig):
     @classmethod
     def _repository(cls, repository: str | None) -> str | None:
         from huggingface_hub.errors import HFValidationError
-        from huggingface_hub.utils import validate_repo_id
+        from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
         if repository is not None:
             try:

@@ -189,8 +189,10 @@ class Outputs:
         for name in self._formats:
             for split in self._splits:
                 file = self._folder / FILES[name].format(SPLITS[split])
-                writer = JsonWriter(file) if name == "llamafactory" else TableWriter(file, schemas[name])
-                self._writers[name, split] = self._stack.enter_context(writer)
+                if name == "llamafactory":
+                    self._writers[name, split] = self._stack.enter_context(JsonWriter(file))
+                else:
+                    self._writers[name, split] = self._stack.enter_context(TableWriter(file, schemas[name]))
         return self
 
     def __exit__(

@@ -34,6 +34,7 @@ class Source:
     tie_margin: float
     judge: str
     rubric: Rubric
+    rubric_hash: str
     seed: int
     prompts: int
 
@@ -53,6 +54,7 @@ def open_source(label: LabelSource) -> Source:
     import pyarrow.parquet as pq
 
     settings = label_settings(label.folder)
+    rubric = Rubric.model_validate(settings["rubric"])
     prompts = label.folder / "prompts.parquet"
     if not prompts.is_file():
         raise ValueError(f"{label.folder} has no prompts.parquet: run `mr3 label` again (judgements are in its store)")
@@ -64,7 +66,8 @@ def open_source(label: LabelSource) -> Source:
         scale=scale_of(settings),
         tie_margin=float(settings["tie_margin"]),
         judge=_judge(label.folder),
-        rubric=Rubric.model_validate(settings["rubric"]),
+        rubric=rubric,
+        rubric_hash=rubric.content_hash,
         seed=int(settings["seed"]),
         prompts=pq.ParquetFile(prompts).metadata.num_rows,
     )

@@ -130,7 +130,7 @@ def _about(source: Source) -> dict[str, Any]:
         "scale": list(source.scale),
         "seed": source.seed,
         "prompts": source.prompts,
-        "rubric_hash": source.rubric.content_hash,
+        "rubric_hash": source.rubric_hash,
         "rubric": source.rubric.model_dump(mode="json"),
     }
 
