@@ -54,6 +54,11 @@ def _smoothing(config: DpoConfig) -> float | None:
     if config.label_smoothing != "flips":
         return config.label_smoothing
     label = metrics_of(config.preferences.parent)
+    if "flip_rate" not in label:
+        raise ValueError(
+            f"{config.preferences.parent} has no flip rate (single responses were scored, one order was judged, or "
+            "several label runs were combined): give label_smoothing as a number"
+        )
     return smoothing_from_flips(float(label["flip_rate"]["value"]))
 
 
@@ -64,7 +69,7 @@ def run(config: DpoConfig) -> None:
         ValueError: for a missing file or model, no pairs, or an unknown option.
     """
     if not config.preferences.is_file():
-        raise ValueError(f"no preferences at {config.preferences}: make them with `mr3 label`")
+        raise ValueError(f"no preferences at {config.preferences}: make them with `mr3 label` or `mr3 pairs`")
     with stage_run("dpo", config, [config.preferences, config.model]) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)

@@ -1,21 +1,53 @@
 """Pair selection: from the combined comparisons of one prompt to preferences.
 
 Every pair rests on a direct, decided comparison: a tie or a failed verdict makes no pair, whatever the
-rule. Add a rule by adding a function to `RULES`.
+rule. Add a rule by adding a function to `RULES`. `mr3 label` uses `select_pairs`; `mr3 pairs` (rewards.selection)
+uses `pick` after its own filters.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from mr3.records import stable_hash
 from rewards.records import Comparison, Pair
 
+Standing = tuple[int, float]
+"""Wins minus losses, and the margins won minus the margins lost."""
 
-def _pair(comparison: Comparison) -> Pair:
+
+@dataclass(frozen=True)
+class Choice:
+    """What a rule may look at beside the comparisons that it chooses from.
+
+    Args:
+        standing: of every response that has a decided comparison (see `standings`).
+        gap: the least margin of `nearest_below`.
+    """
+
+    standing: Mapping[str, Standing]
+    gap: float = 0.0
+    seed: int = 0
+    prompt_id: str = ""
+
+    def lot(self, *key: str) -> str:
+        """A drawn lot: the same in every process, another one with another seed."""
+        return stable_hash(*key, self.seed, self.prompt_id, length=16)
+
+
+def decided_ids(comparison: Comparison) -> tuple[str, str]:
+    """(winner, loser) of a comparison that has both."""
     winner, loser = comparison.winner, comparison.loser
     assert winner is not None and loser is not None and winner != loser, "only decided comparisons make pairs"
+    return winner, loser
+
+
+def pair_of(comparison: Comparison) -> Pair:
+    """A decided comparison as a preference."""
+    winner, loser = decided_ids(comparison)
     p_a = comparison.p_a
     return Pair(
         chosen=winner,
@@ -30,25 +62,80 @@ def _ids(comparison: Comparison) -> list[str]:
     return sorted((comparison.a, comparison.b))
 
 
-def _all(decided: Sequence[Comparison]) -> list[Comparison]:
-    return list(decided)
-
-
-def _best_worst(decided: Sequence[Comparison]) -> list[Comparison]:
-    """The decided comparison between the responses that are furthest apart in wins minus losses."""
-    net: Counter[str] = Counter()
+def standings(decided: Sequence[Comparison]) -> dict[str, Standing]:
+    """How each response fares in the decided comparisons of its prompt."""
+    net: dict[str, int] = defaultdict(int)
+    margins: dict[str, list[float]] = defaultdict(list)
     for comparison in decided:
-        net[comparison.winner or ""] += 1
-        net[comparison.loser or ""] -= 1
-
-    def rank(c: Comparison) -> tuple[float, float, *tuple[str, ...]]:
-        return (net[c.loser or ""] - net[c.winner or ""], -(c.margin or 0.0), *_ids(c))
-
-    best = min(decided, key=rank)
-    return [best] if net[best.winner or ""] > net[best.loser or ""] else []
+        for name, sign in zip(decided_ids(comparison), (1, -1), strict=True):
+            net[name] += sign
+            margins[name].append(sign * (comparison.margin or 0.0))
+    # fsum: the same sum in whatever order the comparisons come.
+    return {name: (net[name], math.fsum(margins[name])) for name in sorted(net)}
 
 
-RULES: dict[str, Callable[[Sequence[Comparison]], list[Comparison]]] = {"all": _all, "best_worst": _best_worst}
+def _all(eligible: Sequence[Comparison], _: Choice) -> list[Comparison]:
+    return list(eligible)
+
+
+def _best_worst(eligible: Sequence[Comparison], choice: Choice) -> list[Comparison]:
+    """The comparison between the responses that are furthest apart in wins minus losses."""
+
+    def distance(c: Comparison) -> int:
+        winner, loser = decided_ids(c)
+        return choice.standing[winner][0] - choice.standing[loser][0]
+
+    best = min(eligible, key=lambda c: (-distance(c), -(c.margin or 0.0), *_ids(c)))
+    return [best] if distance(best) > 0 else []
+
+
+def _won_by_best(eligible: Sequence[Comparison], choice: Choice) -> list[Comparison]:
+    """What the response that stands best has won; nothing where nobody wins more than it loses (a circle)."""
+    winners = {decided_ids(c)[0] for c in eligible}
+    # Equal standing is decided by lot, so that names have no say.
+    best = max(winners, key=lambda name: (*choice.standing[name], choice.lot("best", name)))
+    if choice.standing[best][0] <= 0:
+        return []
+    return [c for c in eligible if decided_ids(c)[0] == best]
+
+
+def _best_random(eligible: Sequence[Comparison], choice: Choice) -> list[Comparison]:
+    """The best response against one, by lot, of those that it won against."""
+    return sorted(_won_by_best(eligible, choice), key=lambda c: choice.lot("random", *_ids(c)))[:1]
+
+
+def _nearest_below(eligible: Sequence[Comparison], choice: Choice) -> list[Comparison]:
+    """The best response against the closest of those that it beat by at least the gap."""
+    far = [c for c in _won_by_best(eligible, choice) if (c.margin or 0.0) >= choice.gap]
+    return sorted(far, key=lambda c: (c.margin or 0.0, *_ids(c)))[:1]
+
+
+RULES: dict[str, Callable[[Sequence[Comparison], Choice], list[Comparison]]] = {
+    "all": _all,
+    "best_worst": _best_worst,
+    "best_random": _best_random,
+    "nearest_below": _nearest_below,
+}
+
+
+def pick(eligible: Sequence[Comparison], rule: str, choice: Choice, limit: int | None = None) -> list[Comparison]:
+    """The decided comparisons that become pairs, in an order that depends on ids only.
+
+    Args:
+        eligible: decided comparisons of one prompt.
+        limit: keep at most so many of what the rule takes, by lot.
+    """
+    kept = RULES[rule](eligible, choice) if eligible else []
+    return sorted(by_lot(kept, choice, limit), key=_ids)
+
+
+def by_lot(comparisons: Sequence[Comparison], choice: Choice, limit: int | None) -> list[Comparison]:
+    """At most `limit` of them, chosen by a hash of seed and prompt."""
+    if limit is None:
+        return list(comparisons)
+    return sorted(comparisons, key=lambda c: stable_hash("limit", choice.seed, choice.prompt_id, *_ids(c), length=16))[
+        :limit
+    ]
 
 
 def select_pairs(
@@ -59,13 +146,15 @@ def select_pairs(
     min_margin: float = 0.0,
     seed: int = 0,
     prompt_id: str = "",
+    gap: float = 0.0,
 ) -> list[Pair]:
     """The preferences of one prompt, in an order that depends on ids only.
 
     Args:
-        rule: `all` (each decided comparison), `best_worst` (one pair, see above) or `none`.
+        rule: one of `RULES`, or `none`.
         limit: keep at most so many, chosen by a hash of seed and prompt.
         min_margin: leave out decisions closer than this.
+        gap: for `nearest_below`, the least distance.
 
     Raises:
         ValueError: for an unknown rule.
@@ -75,9 +164,5 @@ def select_pairs(
     if rule not in RULES:
         raise ValueError(f"unknown pair rule {rule!r}: choose one of none, {', '.join(RULES)}")
     decided = [c for c in comparisons if c.winner is not None and (c.margin or 0.0) >= min_margin]
-    if not decided:
-        return []
-    kept = RULES[rule](decided)
-    if limit is not None:
-        kept = sorted(kept, key=lambda c: stable_hash("limit", seed, prompt_id, *_ids(c), length=16))[:limit]
-    return [_pair(c) for c in sorted(kept, key=_ids)]
+    choice = Choice(standings(decided), gap, seed, prompt_id)
+    return [pair_of(c) for c in pick(decided, rule, choice, limit)]

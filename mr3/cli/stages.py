@@ -33,6 +33,7 @@ STAGES: dict[str, Stage] = {
     "judge": Stage("mr3.cli.judge_one", "one verdict in the terminal"),
     "pool": Stage("dpo.pool", "sample responses of several policies (off-policy)", "PoolConfig"),
     "label": Stage("rewards.label", "judge a pool and make preference pairs", "LabelConfig"),
+    "pairs": Stage("rewards.selection.stage", "choose preference pairs from labels, with a funnel", "PairsConfig"),
     "audit": Stage("rewards.audit", "compare labels with human labels", "AuditConfig"),
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
     "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),

@@ -1,0 +1,115 @@
+"""Label folders for the tests of pair selection: written by labelling's own tables, without an engine."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mr3.artifacts import stage_run
+from mr3.config import build_config
+from mr3.records import Outcome, PoolRow, Verdict, stable_hash
+from rewards.collect import Collector
+from rewards.label import LabelConfig
+from rewards.selection.config import PairsConfig
+from rewards.tasks import Unit, judgements, units
+
+Say = Callable[[PoolRow, Unit], str | None]
+"""What a judge says of a task: a legal score (of the order as given), or None for a failed verdict."""
+TABLES = ("prompts", "responses", "verdicts", "comparisons")
+RUBRIC = {"name": "house", "criteria": [{"name": "correct", "description": "The number is right | `so`."}]}
+
+
+def pool_row(prompt_id: str, texts: dict[str, str], language: str = "en", prompt: Any = "2+2?", **meta: Any) -> PoolRow:
+    """A prompt whose responses have the policies p-NAME."""
+    responses = [{"id": f"{prompt_id}-{k}", "text": t, "policy": f"p-{k}"} for k, t in texts.items()]
+    row = {"prompt_id": prompt_id, "prompt": prompt, "language": language, "meta": meta, "responses": responses}
+    return PoolRow.model_validate(row)
+
+
+def write_label(folder: Path, rows: Sequence[PoolRow], say: Say, **changes: Any) -> Path:
+    """A finished label folder over these prompts."""
+    settings = {"pool": "pool.jsonl", "judge": {"model": "org/judge"}, "rubric": RUBRIC, **changes}
+    config = build_config(LabelConfig, {"output_dir": folder, **settings}, "test")
+    with stage_run("label", config) as stage, Collector(folder, config.tasks, config.pairs, None) as collector:
+        for row in rows:
+            verdicts = []
+            for unit in units(row, config.tasks):
+                score = say(row, unit)
+                for swapped, sample in judgements(config.tasks):
+                    verdicts.append(_verdict(config, unit, score, swapped, sample))
+            collector.prompt(row, verdicts)
+        stage.metrics = {"flip_rate": {"value": 0.1, "n": 10, "interval": [0.0, 0.3]}}
+    return folder
+
+
+def _verdict(config: LabelConfig, unit: Unit, score: str | None, swapped: bool, sample: int) -> Verdict:
+    rubric = config.rubric.content_hash
+    return Verdict(
+        id=stable_hash(
+            unit.task.model_dump(mode="json")["input"], unit.task.responses, rubric, swapped, sample, length=16
+        ),
+        task_id=unit.task.id,
+        outcome=Outcome.PARSE_FAILED if score is None else Outcome.OK,
+        score=score,
+        reason="no verdict" if score is None else None,
+        swapped=swapped,
+        sample=sample,
+        judge=f"{config.judge.model}@1",
+        rubric_hash=rubric,
+    )
+
+
+def by_lot(seed: int, labels: Sequence[str | None]) -> Say:
+    """A judge that draws its answer by a hash of the texts, the same for A/B and B/A of two texts."""
+
+    def say(row: PoolRow, unit: Unit) -> str | None:
+        texts = sorted(unit.task.responses)
+        drawn = labels[int(stable_hash(seed, row.prompt_id, texts, length=8), 16) % len(labels)]
+        if unit.task.mode == "pairwise" and texts != list(unit.task.responses):
+            return {"Assistant A": "Assistant B", "Assistant B": "Assistant A"}.get(drawn or "", drawn)
+        return drawn
+
+    return say
+
+
+def by_length(_: PoolRow, unit: Unit) -> str:
+    """A pairwise judge for whom longer is better."""
+    a, b = (len(text) for text in unit.task.responses)
+    return "Assistant A" if a > b else "Assistant B" if b > a else "Tie"
+
+
+def reordered(label: Path, folder: Path, seed: int) -> Path:
+    """The same finished label folder with its prompts, and the rows of each prompt, in another order."""
+    draw = random.Random(seed)
+    folder.mkdir()
+    order: list[str] = []
+    for name in TABLES:
+        table = pq.read_table(label / f"{name}.parquet")
+        rows = table.to_pylist()
+        if not order:
+            order = [row["prompt_id"] for row in rows]
+            draw.shuffle(order)
+        draw.shuffle(rows)
+        rows.sort(key=lambda row: order.index(row["prompt_id"]))
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / f"{name}.parquet")
+    for name in ("manifest.json", "metrics.json"):
+        (folder / name).write_bytes((label / name).read_bytes())
+    return folder
+
+
+def pairs_config(output: Path, labels: Sequence[Path | dict[str, Any]], **changes: Any) -> PairsConfig:
+    """A config over label folders, named after them where they have no name."""
+    sources = [label if isinstance(label, dict) else {"folder": label} for label in labels]
+    data = {"output_dir": output, "labels": sources, **changes}
+    return build_config(PairsConfig, data, "test")
+
+
+def table(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of one output."""
+    rows: list[dict[str, Any]] = pq.read_table(folder / f"{name}.parquet").to_pylist()
+    return rows
