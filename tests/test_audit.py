@@ -53,6 +53,7 @@ def _label(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> LabelCon
     pool = folder / "pool.jsonl"
     pool.write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
     data = {"output_dir": folder / "label", "pool": str(pool), "judge": {"model": str(judge)}, "rubric": RUBRIC}
+    data["canaries"] = {"per_language": 0}
     return build_config(LabelConfig, {**data, **changes}, "test")
 
 

@@ -71,6 +71,7 @@ def _config(folder: Path, judge: Path, url: str, **changes: Any) -> LabelConfig:
         "judge": {"model": str(judge), "backend": "endpoint", "url": url},
         "rubric": RUBRIC,
         "checker": "tests.rewards_support:check",
+        "canaries": {"per_language": 0},
         **changes,
     }
     return build_config(LabelConfig, data, "test")
