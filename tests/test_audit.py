@@ -14,9 +14,9 @@ import pytest
 from mr3.artifacts import read_json
 from mr3.config import build_config
 from mr3.judge_card import JudgeCard, write_card
-from rewards.agreement import Agreement, judged_label
 from rewards.audit import AuditConfig, main
 from rewards.audit import run as run_audit
+from rewards.auditing.agreement import Agreement, judged_label
 from rewards.label import LabelConfig
 from rewards.label import run as run_label
 from rewards.records import GoldLabel
@@ -114,14 +114,18 @@ def test_orders_and_combinations(tmp_path: Path, engine: ScriptedEngine) -> None
     assert orders["kept_error_from_flips"] == pytest.approx(0.0286, abs=1e-3)
     # 3 of 6 where the judge looks, 2 of 2 where it is biased.
     assert orders["first_shown_wins"]["value"] == pytest.approx(5 / 8)
-    assert orders["longer_wins"]["value"] == 0.0 and orders["longer_wins"]["n"] == 3
+    assert orders["flips_to_first_shown"] == orders["flips_to_first_shown"] | {"value": 1.0, "n": 1}
+    assert orders["tie_rate"]["value"] == 0.25
+    length = report["length"]["all"]
+    assert length["longer_wins"]["value"] == 0.0 and length["longer_wins"]["n"] == 3
     for how in ("agree", "mean"):
         assert orders["combine"][how]["yield"]["value"] == 3 / 5
         assert orders["combine"][how]["accuracy"]["value"] == 1.0
     assert report["orders"]["languages"]["es"]["failed"] == 1
     assert report["gold"] is None and "flip rate" in html
     with pytest.raises(ValueError, match="gold labels are of single responses"):
-        _audit(tmp_path, output_dir=tmp_path / "other", gold={"source": "tests.test_audit:gold"})
+        single = {"source": "tests.test_audit:gold", "options": {"labels": {"good0-x": "true"}}}
+        _audit(tmp_path, output_dir=tmp_path / "other", gold=single)
 
 
 def test_tables_do_not_depend_on_the_order_of_results(tmp_path: Path, engine: ScriptedEngine) -> None:
