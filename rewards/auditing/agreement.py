@@ -135,7 +135,8 @@ class Agreement:
     def _take(self, item: Gold) -> None:
         if isinstance(item, GoldPair):
             item = item if item.a <= item.b else item.flipped
-            key, name = (item.prompt_id, item.a, item.b), f"{item.a} against {item.b}"
+            key: Key = (item.prompt_id, item.a, item.b)
+            name = f"{item.a} against {item.b}"
         else:
             key, name = (item.prompt_id or "", item.response_id), item.response_id
         if item.label is not None and item.label not in self._labels:

@@ -38,7 +38,7 @@ def kappa_with_interval(a: Sequence[str], b: Sequence[str], labels: Sequence[str
     names = list(labels) if labels else sorted({*a, *b})
     places = {name: i for i, name in enumerate(names)}
     k = len(names)
-    cells = np.zeros((k, k))
+    cells = np.zeros((k, k), dtype=int)
     for pair, count in Counter(zip(a, b, strict=True)).items():
         cells[places[pair[0]], places[pair[1]]] = count
     draws = resampled(cells.ravel().tolist()).reshape(-1, k, k) / len(a)
