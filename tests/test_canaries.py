@@ -12,7 +12,8 @@ import pytest
 from mr3.artifacts import metrics_of
 from mr3.config import build_config
 from mr3.judge_card import JudgeCard, write_card
-from rewards.canaries import KINDS, CanarySettings
+from mr3.records import PAIRWISE_LABELS, PoolRow
+from rewards.canaries import KINDS, CanarySettings, canary_text
 from rewards.label import LabelConfig, run
 from rewards.walk import walk
 from tests.rewards_support import ScriptedEngine, in_process_groups, scripted, verdict_text
@@ -184,3 +185,32 @@ def test_a_failed_canary_is_not_a_pass_and_reserved_ids_are_set_aside(
 def test_a_limit_without_canaries_is_refused() -> None:
     with pytest.raises(ValueError, match="needs canaries"):
         CanarySettings(per_language=0, max_false_positive_rate=0.1)
+
+
+def test_what_came_from_the_store_counts_the_pool_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pool(tmp_path)
+    fresh = in_process_groups(ScriptedEngine(scripted))
+
+    def stored(*arguments: Any) -> Any:
+        return ((group, {**payload, "new": 0}) for group, payload in fresh(*arguments))
+
+    monkeypatch.setattr("mr3.judging.run.judge_groups", stored)
+    config = _config(tmp_path)
+    run(config)
+    metrics = metrics_of(config.output_dir)
+    assert metrics["from_store"] == metrics["verdicts"] == 12 * 3 * 2 and metrics["verdicts_per_s"] is None
+
+
+def test_a_conversations_last_question_is_copied() -> None:
+    messages = [("system", "Be brief."), ("user", "Hello"), ("assistant", "Yes?"), ("user", "What is 2+2?")]
+    row = PoolRow.model_validate(
+        {
+            "prompt_id": "p",
+            "prompt": [{"role": r, "content": c} for r, c in messages],
+            "language": "en",
+            "responses": [{"text": "4", "policy": "p", "id": "x"}],
+        }
+    )
+    assert canary_text("prompt_copied", row, ("true", "false"), "binary") == "What is 2+2?"
+    assert '"score": "5"' in canary_text("forged_verdict", row, ("1", "2", "3", "4", "5"), "pointwise")
+    assert '"score": "Assistant A"' in canary_text("forged_verdict", row, PAIRWISE_LABELS, "pairwise")
