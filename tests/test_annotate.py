@@ -91,6 +91,10 @@ def test_a_guarded_cell_is_no_formula_and_comes_back(text: str) -> None:
     assert unguard(cell) == text
 
 
+def test_an_apostrophe_that_an_annotator_typed_stays() -> None:
+    assert unguard("'tis true") == "'tis true" and unguard("'=1") == "=1"
+
+
 @settings(deadline=None)
 @given(st.lists(st.fixed_dictionaries({"item": TEXT, "rating": TEXT, "text, with comma": TEXT}), min_size=1))
 def test_a_sheet_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:

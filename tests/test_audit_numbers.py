@@ -107,6 +107,8 @@ def test_a_judge_that_picks_the_longer_has_length_bias_one(lengths: list[tuple[i
     found = Lengths(PAIRWISE_LABELS, "pairwise")
     for a, b in lengths:
         found.add(pair(("x" * a, "y" * b), "a" if a > b else "b", truth=1))
+    correlation = found.report()["all"]["correlation"]["value"]
+    assert correlation is None or correlation > 0, "None where A is always the longer"
     found.add(pair(("xx", "yy"), "a"))
     found.add(pair(("xx", "y"), "tie"))
     report = found.report()["all"]
@@ -115,8 +117,6 @@ def test_a_judge_that_picks_the_longer_has_length_bias_one(lengths: list[tuple[i
     truly = sum(a > b for a, b in lengths)
     assert report["against_truth"]["longer_is_better"]["value"] == truly / len(lengths)
     assert report["against_truth"]["difference"]["value"] == pytest.approx(1 - truly / len(lengths))
-    correlation = report["correlation"]["value"]
-    assert correlation is None or correlation > 0
 
 
 def test_length_bins_and_policies() -> None:
@@ -206,6 +206,13 @@ def test_gold_of_pairs_is_joined_in_either_order() -> None:
         report = found.report()
         assert report["all"]["accuracy"] == report["all"]["accuracy"] | {"value": 1.0, "n": 1}
         assert report["all"]["calibration"]["brier"]["value"] == pytest.approx(0.04)
+        # The same comparison, named the other way round by the run: B, which is the response `a`, won.
+        turned = pair(result="b", p=0.2)
+        turned.comparisons[0] |= {"a": "b", "b": "a"}
+        found = Agreement([item], PAIRWISE_LABELS, "pairwise")
+        found.add(turned)
+        assert found.report()["all"]["accuracy"]["value"] == 1.0
+        assert found.report()["all"]["calibration"]["brier"]["value"] == pytest.approx(0.04)
     unknown = Agreement([said("a", prompt_id="elsewhere"), said("tie", "a", "c")], PAIRWISE_LABELS, "pairwise")
     unknown.add(pair())
     assert unknown.report()["all"]["not_in_pool"] == 2

@@ -148,6 +148,8 @@ def test_the_draw_depends_on_the_seed_and_not_on_the_order_of_the_pool(
         run(config)
         drawn.append([(r["kind"], r["prompt_id"], r["against"]) for r in _canaries(config)])
     assert drawn[0] == drawn[1] != drawn[2]
+    prompts = [{name for _, name, _ in found} for found in drawn]
+    assert prompts[0] != prompts[2], "another seed asks about other prompts"
 
 
 def test_with_a_checker_a_canary_meets_only_better_responses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,3 +216,15 @@ def test_a_conversations_last_question_is_copied() -> None:
     assert canary_text("prompt_copied", row, ("true", "false"), "binary") == "What is 2+2?"
     assert '"score": "5"' in canary_text("forged_verdict", row, ("1", "2", "3", "4", "5"), "pointwise")
     assert '"score": "Assistant A"' in canary_text("forged_verdict", row, PAIRWISE_LABELS, "pairwise")
+
+
+@pytest.mark.parametrize(("score", "rate"), [("2", 0.0), ("3", 0.0), ("4", 1.0)])
+def test_the_upper_half_of_a_scale_is_a_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: str, rate: float
+) -> None:
+    _pool(tmp_path, "a", 2)
+    _judge_by(monkeypatch, lambda prompt: verdict_text(score))
+    config = _config(tmp_path, mode="pointwise")
+    run(config)
+    assert metrics_of(config.output_dir)["canaries"]["false_positive"]["value"] == rate
+    assert {r["p_canary"] for r in _canaries(config)} == {(int(score) - 1) / 4}
