@@ -67,6 +67,7 @@ def label_config(folder: Path, pool: Path | list[Path], model: Path, **more: Any
         "judge": {"model": str(model), "backend": INSTANT},
         "rubric": RUBRIC,
         "plan": "circular",
+        "canaries": {"per_language": 0},
     }
     file = folder / "label.json"  # JSON is YAML
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ def build_config(model: type[C], data: dict[str, Any], where: str) -> C:
         for e in error.errors():
             key = ".".join(str(p) for p in e["loc"]) or "config"
             if e["type"] == "extra_forbidden":
-                known = ", ".join(sorted(model.model_fields))
+                known = ", ".join(sorted(field.alias or name for name, field in model.model_fields.items()))
                 lines.append(f"  {key}: unknown key (known here: {known})")
             else:
                 lines.append(f"  {key}: {e['msg']}")

@@ -23,7 +23,7 @@ def _fields(model: type[StageConfig]) -> str:
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)!r}"
         about = f"  {field.description}" if field.description else ""
-        rows.append(f"  {name}: {default[:100]}{about}")
+        rows.append(f"  {field.alias or name}: {default[:100]}{about}")
     return "\n".join(rows)
 
 

@@ -1,8 +1,8 @@
-"""`mr3 audit`: what can be said of the labels of a run, with and without people's labels.
+"""`mr3 audit`: what can be said of the labels of a run, with and without a checker and people's labels.
 
-In: a folder that `mr3 label` made, and optionally gold labels by import string. Out: audit.json and a
-self-contained audit.html: outcomes per language and source policy, scores, flips and position, what each way to
-combine the orders keeps, and agreement with people with n, intervals and the constant answer beside it.
+In: a folder that `mr3 label` made, and optionally gold labels (of `mr3 annotate`, or by import string). Out: audit.json
+and a self-contained audit.html, all of it per language and per source policy: outcomes and scores, ties, flips and
+position, length, language consistency, win rates, accuracy, kappa and calibration against truth and people, canaries.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from pydantic import Field
 from mr3.artifacts import metrics_of, stage_run, write_atomic, write_json
 from mr3.config import StageConfig
 from mr3.stage import stage_main
-from rewards.pool import Adapter, load_function, pool_files
-from rewards.records import GoldLabel
+from rewards.auditing.gold import GoldSpec, gold_files, load_gold
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +26,15 @@ class AuditConfig(StageConfig):
     """Config of `mr3 audit`."""
 
     label: Path = Field(description="folder that `mr3 label` made")
-    gold: Adapter | None = Field(None, description="labels made by people: {source: package.module:function, options}")
+    gold: GoldSpec | None = Field(
+        None, description="labels made by people: gold.jsonl, or {source: package.module:function, options}"
+    )
     title: str = "Audit of labels"
     note: str | None = Field(None, description="what a reader should know before the numbers; stands at the top")
-    examples: int = Field(3, ge=0, description="failed verdicts shown per outcome")
-
-
-def _gold(adapter: Adapter) -> list[GoldLabel]:
-    found = list(load_function(adapter.source)(**adapter.options))
-    if not found:
-        raise ValueError(f"{adapter.source} gave no gold labels: check gold.options, or leave gold out")
-    return found
+    examples: int = Field(3, ge=0, description="failed verdicts shown per outcome, and canaries that passed")
+    identify_per_language: int | None = Field(
+        2000, ge=0, description="identify the language of about so many responses per language; 0: none, null: all"
+    )
 
 
 def audit(config: AuditConfig) -> dict[str, Any]:
@@ -46,37 +43,47 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     Raises:
         ValueError: when the label folder is not finished, or gold labels don't fit its scale.
     """
-    from rewards.agreement import Agreement
-    from rewards.orders import Orders
-    from rewards.tally import Tally
+    from rewards.auditing.agreement import Agreement
+    from rewards.auditing.canaries import canary_block
+    from rewards.auditing.language import Languages
+    from rewards.auditing.length import Lengths
+    from rewards.auditing.orders import Orders
+    from rewards.auditing.tally import Tally
+    from rewards.auditing.truth import Truth
+    from rewards.auditing.wins import Wins
     from rewards.walk import label_settings, scale_of, walk
 
     settings = label_settings(config.label)
-    labels, pairwise = scale_of(settings), settings["mode"] == "pairwise"
-    if config.gold is not None and pairwise:
-        raise ValueError("gold labels are of single responses: audit a pointwise or binary label run with them")
-    tally = Tally(pairwise, config.examples)
-    orders = Orders(labels) if pairwise else None
-    agreement = Agreement(_gold(config.gold), labels) if config.gold is not None else None
+    metrics = metrics_of(config.label)
+    labels, mode = scale_of(settings), settings["mode"]
+    tally, orders, lengths = Tally(labels, mode, config.examples), Orders(labels, mode), Lengths(labels, mode)
+    truth, wins = Truth(), Wins()
+    agreement = Agreement(load_gold(config.gold), labels, mode) if config.gold is not None else None
+    languages = None
+    if config.identify_per_language != 0:
+        responses = {name: found["responses"] for name, found in metrics["languages"].items()}
+        languages = Languages(labels, mode, responses, config.identify_per_language, config.seed)
+    sections = [s for s in (tally, orders, lengths, truth, wins, languages, agreement) if s is not None]
     for prompt in walk(config.label):
-        tally.add(prompt)
-        if orders is not None:
-            orders.add(prompt)
-        if agreement is not None:
-            agreement.add(prompt)
-    label_metrics = metrics_of(config.label)
+        for section in sections:
+            section.add(prompt)
     rubric = settings["rubric"]
     return {
         "title": config.title,
         "note": config.note,
         "judge": settings["judge"]["model"],
-        "mode": settings["mode"],
+        "mode": mode,
         "labels": list(labels),
         "rubric": {"name": rubric["name"], "criteria": [c["name"] for c in rubric["criteria"]], "text": rubric},
-        "accounting": _accounting(tally.responses, label_metrics),
+        "accounting": _accounting(tally.responses, metrics),
         "verdicts": tally.report(),
-        "orders": orders.report() if orders is not None else None,
-        "pairs": {k: label_metrics.get(k) for k in ("comparisons", "pairs", "ties", "flips", "pair_accuracy")},
+        "orders": orders.report() if orders.any else None,
+        "pairs": {k: metrics.get(k) for k in ("comparisons", "pairs", "ties", "flips", "pair_accuracy")},
+        "truth": truth.report(),
+        "length": lengths.report(),
+        "language": languages.report() if languages is not None else None,
+        "wins": wins.report(),
+        "canaries": canary_block(config.label, metrics, config.examples),
         "gold": agreement.report() if agreement is not None else None,
     }
 
@@ -102,13 +109,13 @@ def run(config: AuditConfig) -> None:
     Raises:
         ValueError: see `audit`.
     """
-    from rewards.audit_html import page
+    from rewards.auditing.page import page
     from rewards.walk import label_settings
 
     label_settings(config.label)  # a wrong folder is an error before anything is written
     inputs: list[str | Path] = [config.label / "manifest.json"]
     if config.gold is not None:
-        inputs += pool_files(config.gold)
+        inputs += gold_files(config.gold)
     with stage_run("audit", config, inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)

@@ -107,17 +107,22 @@ def _reject(item: SetAside, done: Ingested) -> None:
 
 
 def _write_part(rows: list[PoolRow], done: Ingested) -> None:
-    part = done.prompts // done.part_rows
+    write_rows(rows, done.prompts, done)
+    done.prompts += len(rows)
+    done.responses += sum(len(row.responses) for row in rows)
+
+
+def write_rows(rows: list[PoolRow], first: int, pool: Ingested) -> None:
+    """Write one part file of the pool's folder; `first`, the index of its first row, is a multiple of `part_rows`."""
+    assert first % pool.part_rows == 0 and len(rows) <= pool.part_rows, "a part holds the rows of its own indices"
     table = pa.Table.from_pylist(
         [
-            {"group": str(done.prompts + offset), "payload": row.model_dump_json(exclude_defaults=True)}
+            {"group": str(first + offset), "payload": row.model_dump_json(exclude_defaults=True)}
             for offset, row in enumerate(rows)
         ],
         schema=_SCHEMA,
     )
-    pq.write_table(table, done.folder / f"part-{part:06d}.parquet", row_group_size=64)
-    done.prompts += len(rows)
-    done.responses += sum(len(row.responses) for row in rows)
+    pq.write_table(table, pool.folder / f"part-{first // pool.part_rows:06d}.parquet", row_group_size=64)
 
 
 def read_part(part: Path) -> Iterator[tuple[int, PoolRow]]:

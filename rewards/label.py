@@ -2,7 +2,7 @@
 
 In: a pool (Parquet, JSONL or an adapter). Out, in `output_dir`: prompts.parquet, responses.parquet,
 verdicts.parquet, comparisons.parquet (together they hold all that later stages need), preferences.parquet (TRL's
-explicit conversational form), rejected.jsonl and metrics.json.
+explicit conversational form), canaries.parquet, rejected.jsonl and metrics.json.
 Judgements stream through Ray Data over a pool of actors and are kept in a store shared between runs:
 killed at any instant and started again, a run ends with each judgement once. `--plan` (without a value) prints what
 the run will cost: calls, tokens, hours at a rate that it measures on a sample, and money at `estimate.price_per_hour`.
@@ -30,6 +30,7 @@ from mr3.judging.config import JudgeConfig
 from mr3.records import Mode, PoolRow
 from mr3.rubrics import Rubric
 from mr3.stage import stage_main
+from rewards.canaries import CanaryDraw, CanarySettings, check_limit
 from rewards.collect import Collector, PairSettings, Truth
 from rewards.estimate import EstimateSettings
 from rewards.ingest import EMPTY, Ingested, ingest, read_part
@@ -65,6 +66,7 @@ class LabelConfig(StageConfig):
     max_pairs_per_prompt: int | None = Field(None, ge=1)
     min_margin: float = Field(0.0, ge=0.0, description="leave out decisions closer than this")
     checker: str | None = Field(None, description="package.module:function, for the true accuracy of the pairs")
+    canaries: CanarySettings = Field(CanarySettings(), description="responses that must never win, judged in every run")
     store: Path | None = Field(None, description="verdict store, shared between runs; default: OUTPUT_DIR/store")
     stream: StreamSettings = StreamSettings()
     estimate: EstimateSettings = Field(EstimateSettings(), description="for `mr3 label --plan`, which only estimates")
@@ -132,7 +134,8 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
     results = judge_groups(pool.folder, config.judge, store, config.stream, work)
     for prompts, (group, payload) in enumerate(results, start=1):
         spool.add(int(group), payload)
-        pace.new += new_verdicts(payload)
+        if int(group) < pool.prompts:  # canaries come behind the pool's own
+            pace.new += new_verdicts(payload)
         now = time.monotonic()
         if first is None:
             first = (now, pace.new)
@@ -160,8 +163,10 @@ def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
 
 def _run(config: LabelConfig, stage: StageRun) -> None:
     work = stage.folder / "work"
-    pool = ingest(read_pool(config.pool), work / "pool", stage.folder / "rejected.jsonl")
+    draw = CanaryDraw(config.canaries, config.tasks, _truth(config))
+    pool = ingest(draw.watch(read_pool(config.pool)), work / "pool", stage.folder / "rejected.jsonl")
     log.info("pool: %d prompts, %d responses, %d rows set aside", pool.prompts, pool.responses, pool.rows_set_aside)
+    canaries = draw.place(pool)
     spool = Spool(work / "spool", pool.part_rows)
     pace = _judge(config, pool, spool)
     collector = _collect(config, pool, spool)
@@ -174,6 +179,7 @@ def _run(config: LabelConfig, stage: StageRun) -> None:
         both_orders=config.mode == "pairwise" and config.orders != "one",
         checked=config.checker is not None,
     )
+    stage.metrics["canaries"] = canaries.collect(spool, stage.folder)
     shutil.rmtree(work)
 
 
@@ -181,7 +187,8 @@ def run(config: LabelConfig) -> None:
     """Label the pool.
 
     Raises:
-        ValueError: for an empty pool, a judge that can't do the mode, or a folder of another config.
+        ValueError: for an empty pool, a judge that can't do the mode, a folder of another config, or (after all is
+            written) too many canaries that pass.
     """
     _check_judge(config)
     _truth(config)
@@ -191,9 +198,10 @@ def run(config: LabelConfig) -> None:
     with stage_run("label", config, inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)
-            return
-        _run(config, stage)
-    _say(stage.metrics)
+        else:
+            _run(config, stage)
+            _say(stage.metrics)
+    check_limit(stage.metrics.get("canaries"), config.canaries, stage.folder)
 
 
 def run_estimate(config: LabelConfig) -> None:

@@ -56,8 +56,31 @@ class GoldLabel(Record):
     """What a person said about one response, joined to verdicts by the response's id."""
 
     response_id: str
+    prompt_id: str | None = Field(None, description="needed where response ids are unique within a prompt only")
     language: str
     label: str | None = Field(description="a legal score of the mode; None where the annotator left it blank")
     annotator: str = "first"
     text: str | None = Field(None, description="the text that the annotator read")
     tidied: bool = Field(False, description="that text differs from the policy's own output")
+
+
+class GoldPair(Record):
+    """What a person said about two responses of a prompt, joined to the comparison of the same two."""
+
+    prompt_id: str
+    a: str = Field(description="response id")
+    b: str = Field(description="response id")
+    language: str
+    label: Literal["a", "b", "tie"] | None = Field(description="the better one; None where it was left blank")
+    annotator: str = "first"
+
+    @property
+    def flipped(self) -> GoldPair:
+        """The same judgement with the two responses named in the other order."""
+        label: Literal["a", "b", "tie"] | None = {"a": "b", "b": "a", "tie": "tie"}.get(self.label or "")  # type: ignore[assignment]
+        return self.model_copy(update={"a": self.b, "b": self.a, "label": label})
+
+
+Gold = GoldLabel | GoldPair
+CONSENSUS = "consensus"
+"""The annotator's name under which the majority of several people stands."""

@@ -11,17 +11,18 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from mr3.artifacts import read_json
+from mr3.artifacts import metrics_of, read_json
 from mr3.config import build_config
 from mr3.judge_card import JudgeCard, write_card
-from rewards.agreement import Agreement, judged_label
 from rewards.audit import AuditConfig, main
 from rewards.audit import run as run_audit
+from rewards.auditing.agreement import Agreement, judged_label
 from rewards.label import LabelConfig
 from rewards.label import run as run_label
 from rewards.records import GoldLabel
 from rewards.walk import walk
-from tests.rewards_support import ScriptedEngine, in_process_groups
+from tests.rewards_support import ScriptedEngine, in_process_groups, verdict_text
+from tests.test_cli import mr3
 
 RUBRIC = {"name": "house", "criteria": [{"name": "correct", "description": "The <b>number</b> is right."}]}
 TABLES = ("responses", "verdicts", "comparisons", "preferences")
@@ -53,6 +54,7 @@ def _label(folder: Path, rows: list[dict[str, Any]], **changes: Any) -> LabelCon
     pool = folder / "pool.jsonl"
     pool.write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
     data = {"output_dir": folder / "label", "pool": str(pool), "judge": {"model": str(judge)}, "rubric": RUBRIC}
+    data["canaries"] = {"per_language": 0}
     return build_config(LabelConfig, {**data, **changes}, "test")
 
 
@@ -113,14 +115,18 @@ def test_orders_and_combinations(tmp_path: Path, engine: ScriptedEngine) -> None
     assert orders["kept_error_from_flips"] == pytest.approx(0.0286, abs=1e-3)
     # 3 of 6 where the judge looks, 2 of 2 where it is biased.
     assert orders["first_shown_wins"]["value"] == pytest.approx(5 / 8)
-    assert orders["longer_wins"]["value"] == 0.0 and orders["longer_wins"]["n"] == 3
+    assert orders["flips_to_first_shown"] == orders["flips_to_first_shown"] | {"value": 1.0, "n": 1}
+    assert orders["tie_rate"]["value"] == 0.25
+    length = report["length"]["all"]
+    assert length["longer_wins"]["value"] == 0.0 and length["longer_wins"]["n"] == 3
     for how in ("agree", "mean"):
         assert orders["combine"][how]["yield"]["value"] == 3 / 5
         assert orders["combine"][how]["accuracy"]["value"] == 1.0
     assert report["orders"]["languages"]["es"]["failed"] == 1
     assert report["gold"] is None and "flip rate" in html
     with pytest.raises(ValueError, match="gold labels are of single responses"):
-        _audit(tmp_path, output_dir=tmp_path / "other", gold={"source": "tests.test_audit:gold"})
+        single = {"source": "tests.test_audit:gold", "options": {"labels": {"good0-x": "true"}}}
+        _audit(tmp_path, output_dir=tmp_path / "other", gold=single)
 
 
 def test_tables_do_not_depend_on_the_order_of_results(tmp_path: Path, engine: ScriptedEngine) -> None:
@@ -178,3 +184,63 @@ def test_the_command_names_what_is_missing(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "half").mkdir()
     assert main([*words, str(tmp_path / "half")]) == 2
     assert "not finished" in capsys.readouterr().err
+
+
+def test_the_whole_report_by_the_command(tmp_path: Path, engine: ScriptedEngine) -> None:
+    """Every section, per language and per policy, in the JSON and on the page; canaries beside them."""
+    words = {
+        "en": "I say it is four, as far as anybody knows.",
+        "es": "Yo digo que son cinco, como todo el mundo sabe.",
+    }
+    rows = [
+        _row(f"{c}{i}", {"x": f"4. {words[c]}", "y": words[c], "z": words["es"]}, language=c)
+        for c in words
+        for i in (1, 2)
+    ]
+    run_label(_label(tmp_path, rows, checker="tests.rewards_support:check", canaries={"per_language": 2}))
+    done = mr3(
+        "audit", "--label", str(tmp_path / "label"), "--output_dir", str(tmp_path / "audit"), "--title", "<Of> it"
+    )
+    assert done.returncode == 0, done.stderr
+    report = read_json(tmp_path / "audit" / "audit.json")
+    html = (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+    for section in ("verdicts", "orders", "truth", "length", "language"):
+        assert set(report[section]["languages"]) == {"en", "es"}, section
+        assert set(report[section]["policies"]) == {"p-x", "p-y", "p-z"}, "no canary is a policy"
+    assert report["wins"]["all"]["p-x"]["win_rate"]["value"] == 1.0
+    assert report["wins"]["languages"]["en"]["p-y"]["against"]["p-x"]["value"] == 0.0
+    assert report["truth"]["all"]["accuracy"]["value"] == 1.0 and report["truth"]["all"]["calibration"] is None
+    consistent = report["language"]["languages"]["en"]["consistent"]
+    assert consistent["value"] == pytest.approx(2 / 3) and consistent["n"] == 6
+    assert report["language"]["all"]["other_language_wins"]["value"] == 0.0
+    assert report["length"]["all"]["correlation"]["n"] == report["orders"]["all"]["comparisons"] == 8
+    assert report["canaries"]["canaries"] == 16 and report["canaries"]["false_positive"]["value"] == 0.0
+    for heading in ("Canaries", "Against the checker", "Length", "Language", "Policies against each other"):
+        assert f"<h2>{heading}</h2>" in html
+    assert "<title>&lt;Of&gt; it</title>" in html and html.count("data:image/png") == 2
+    assert metrics_of(tmp_path / "audit")["canaries"] == report["canaries"]
+
+
+def test_a_pointwise_run_without_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = ScriptedEngine(lambda prompt: verdict_text("5" if "4" in prompt.split("# Response\n")[1] else "2"))
+    monkeypatch.setattr("mr3.judging.run.judge_groups", in_process_groups(judge))
+    rows = [_row(f"p{i}", {"x": "it is 4", "y": "no"}) for i in range(3)]
+    run_label(_label(tmp_path, rows, mode="pointwise", pair_rule="none", canaries={"per_language": 1}))
+    labels = {f"p{i}-{k}": v for i in range(3) for k, v in (("x", "4"), ("y", "2"))}
+    report, html = _audit(tmp_path, gold={"source": "tests.test_audit:gold", "options": {"labels": labels}})
+    assert report["orders"] is None and report["truth"] is None and report["wins"]["all"] == {}
+    assert report["verdicts"]["policies"]["p-x"]["mean_score"]["value"] == 5.0
+    assert report["length"]["all"]["correlation"]["value"] == pytest.approx(1.0)
+    found = report["gold"]["all"]
+    assert found["accuracy"]["value"] == 0.5 and found["kappa_quadratic"]["value"] > found["kappa"]["value"]
+    assert report["gold"]["policies"]["p-y"]["accuracy"]["value"] == 1.0
+    assert "Against the checker" not in html and "Agreement with people" in html
+
+
+def test_an_older_label_folder_has_no_canaries(tmp_path: Path, engine: ScriptedEngine) -> None:
+    run_label(_label(tmp_path, [_row("p", {"x": "4", "y": "5"})]))
+    metrics = read_json(tmp_path / "label" / "metrics.json")
+    del metrics["canaries"]
+    (tmp_path / "label" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    report, html = _audit(tmp_path, identify_per_language=0)
+    assert report["canaries"] is None and report["language"] is None and "<h2>Language" not in html

@@ -71,6 +71,7 @@ def _config(folder: Path, judge: Path, url: str, **changes: Any) -> LabelConfig:
         "judge": {"model": str(judge), "backend": "endpoint", "url": url},
         "rubric": RUBRIC,
         "checker": "tests.rewards_support:check",
+        "canaries": {"per_language": 0},
         **changes,
     }
     return build_config(LabelConfig, data, "test")
@@ -139,6 +140,20 @@ def test_pairwise_labelling(tmp_path: Path, judge: Path) -> None:
         ("pool.jsonl:8", None),
     ]
     assert not (folder / "work").exists()
+
+
+def test_canaries_share_the_stream_and_the_store(tmp_path: Path, judge: Path) -> None:
+    with judge_server() as (url, prompts):
+        config = _config(tmp_path, judge, url, canaries={"per_language": 1})
+        run(config)
+        asked = len(prompts)
+        run(config.model_copy(update={"output_dir": tmp_path / "again"}))
+        assert len(prompts) == asked, "a canary's verdict is kept as any other"
+    first, again = metrics_of(config.output_dir), metrics_of(tmp_path / "again")
+    assert asked == first["verdicts"] + 2 * 8 and first["verdicts"] == 16 and first["from_store"] == 0
+    assert again["from_store"] == 16 and again["canaries"] == first["canaries"]
+    assert first["canaries"]["canaries"] == 8 and set(first["canaries"]["languages"]) == {"en", "es"}
+    assert "canary" not in json.dumps([_table(config.output_dir, name) for name in ("verdicts", "responses")])
 
 
 def test_binary_labelling_with_reference_and_cut(tmp_path: Path, judge: Path) -> None:

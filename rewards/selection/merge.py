@@ -6,6 +6,7 @@ come in any order, and a run may lack prompts that another has. Scratch space: a
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -67,12 +68,14 @@ def merged(sources: Sequence[Source], work: Path, seed: int, bucket_prompts: int
         log.info("reading %s: %d prompts", source.folder, source.prompts)
         for record in records(source):
             place = int(stable_hash("order", seed, record["prompt_id"]), 16)
-            spool.add(place * len(sources) + number, record)
+            spool.add(place * len(sources) + number, json.dumps(record, ensure_ascii=False))
     for bucket in range(buckets):
         found = spool.take(bucket)
         groups: dict[int, list[tuple[Source, Row]]] = {}
         for index in sorted(found):
-            groups.setdefault(index // len(sources), []).append((sources[index % len(sources)], found[index]))
+            groups.setdefault(index // len(sources), []).append(
+                (sources[index % len(sources)], json.loads(found[index]))
+            )
         for rows in groups.values():
             yield _join(rows)
 

@@ -1,23 +1,30 @@
-"""The numbers of an audit that need no gold: outcomes, scores and reasons, per language and per policy."""
+"""The numbers of an audit that need no gold: outcomes, scores and reasons, in all, per language and per policy."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from mr3.judging.scale import label_values
+from mr3.records import Mode
 from mr3.stats import wilson
+from rewards.auditing.breakdown import Breakdown
+from rewards.auditing.uncertainty import mean_of
 from rewards.walk import Labelled, Row
 
 NOT_GENERATED = frozenset(("too_long", "engine_failed", "not_judged"))
 
 
 class Outcomes:
-    """Outcomes and scores of one language or policy, by response (single modes) or by verdict (pairwise)."""
+    """Outcomes and scores, by response (single modes) or by verdict (pairwise).
 
-    def __init__(self) -> None:
+    Args:
+        values: score -> its number.
+    """
+
+    def __init__(self, values: Mapping[str, float]) -> None:
+        self._values = values
         self.outcomes: Counter[str] = Counter()
         self.scores: Counter[str] = Counter()
 
@@ -28,29 +35,31 @@ class Outcomes:
             self.scores[verdict["score"]] += 1
 
     def report(self) -> dict[str, Any]:
-        """Rates with intervals."""
+        """Rates with intervals; the mean score counts a pairwise verdict as 1 for A, a half for a tie."""
         n = self.outcomes.total()
         generated = sum(count for outcome, count in self.outcomes.items() if outcome not in NOT_GENERATED)
+        numbers: Counter[float] = Counter()
+        for score, count in self.scores.items():
+            numbers[self._values[score]] += count
         return {
             "n": n,
             "ok": wilson(self.outcomes["ok"], n),
             "generated": wilson(generated, n),
             "outcomes": dict(sorted(self.outcomes.items())),
             "scores": dict(sorted(self.scores.items())),
+            "mean_score": mean_of(numbers),
         }
 
 
 class Tally:
-    """Outcomes per language and policy, reasons of failures, and score against length."""
+    """Outcomes and scores per language and policy, and reasons of failures."""
 
-    def __init__(self, pairwise: bool, examples: int = 3) -> None:
-        self._pairwise = pairwise
+    def __init__(self, labels: Sequence[str], mode: Mode, examples: int = 3) -> None:
+        values = label_values(labels, mode)
+        self._pairwise = mode == "pairwise"
         self._keep = examples
-        self._languages: dict[str, Outcomes] = defaultdict(Outcomes)
-        self._policies: dict[str, Outcomes] = defaultdict(Outcomes)
-        self._all = Outcomes()
+        self._found = Breakdown(lambda: Outcomes(values))
         self._examples: dict[str, list[dict[str, str | None]]] = defaultdict(list)
-        self._lengths: list[tuple[int, float]] = []
         self.prompts = self.responses = self.duplicates = self.cut = 0
 
     def add(self, prompt: Labelled) -> None:
@@ -67,24 +76,19 @@ class Tally:
             self._add_responses(prompt)
 
     def _count(self, verdict: Row, language: str, policies: Sequence[str]) -> None:
-        self._all.add(verdict)
-        self._languages[language].add(verdict)
-        for policy in policies:
-            self._policies[policy].add(verdict)
+        for part in self._found.of(language, policies):
+            part.add(verdict)
 
     def _add_responses(self, prompt: Labelled) -> None:
         nothing = {"outcome": "not_judged", "score": None}
         for response in prompt.responses:
-            verdicts = prompt.verdicts_on(response["judged_as"]) or [nothing]
-            for verdict in verdicts:
+            for verdict in prompt.verdicts_on(response["judged_as"]) or [nothing]:
                 self._count(verdict, prompt.language, [response["policy"]])
-                if verdict.get("expected") is not None:
-                    self._lengths.append((response["chars"], verdict["expected"]))
 
     def _add_pairs(self, prompt: Labelled) -> None:
         policies = {r["response_id"]: r["policy"] for r in prompt.responses}
         for verdict in prompt.verdicts:
-            self._count(verdict, prompt.language, sorted({policies[i] for i in verdict["response_ids"]}))
+            self._count(verdict, prompt.language, [policies[i] for i in verdict["response_ids"]])
 
     def _example(self, prompt: Labelled, verdict: Row) -> None:
         outcome = verdict["outcome"]
@@ -100,22 +104,6 @@ class Tally:
             "duplicate_responses": self.duplicates,
             "cut_responses": self.cut,
             "counted_over": "verdicts" if self._pairwise else "responses (duplicates with their equal's verdict)",
-            "all": self._all.report(),
-            "languages": {k: v.report() for k, v in sorted(self._languages.items())},
-            "policies": {k: v.report() for k, v in sorted(self._policies.items())},
+            **self._found.report(),
             "failure_examples": dict(self._examples),
-            "score_length_spearman": spearman(self._lengths),
         }
-
-
-def spearman(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Rank correlation, None with a reason where one side is constant or there are fewer than three."""
-    n = len(pairs)
-    if n < 3:
-        return {"value": None, "n": n, "reason": "fewer than three responses with an expected score"}
-    first, second = np.asarray(pairs, dtype=float).T
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return {"value": None, "n": n, "reason": "constant length or score"}
-    from scipy.stats import spearmanr
-
-    return {"value": float(spearmanr(first, second).statistic), "n": n}
