@@ -28,11 +28,11 @@ from mr3.rubrics import Rubric
 from mr3.stage import stage_main
 from rewards.collect import Collector, PairSettings, Truth
 from rewards.expand import ExpandPool
-from rewards.ingest import EMPTY, Ingested, ingest, read_part
+from rewards.ingest import EMPTY, Ingested, ingest_pool, read_part
 from rewards.label_metrics import label_metrics
 from rewards.model import Combine, Orders
 from rewards.plans import PLANS
-from rewards.pool import PoolSpec, pool_files, read_pool
+from rewards.pool import PoolSpec, pool_files, pool_is_empty
 from rewards.spool import Spool
 from rewards.tasks import TaskSettings
 
@@ -43,7 +43,9 @@ _PROGRESS_S = 10.0
 class LabelConfig(StageConfig):
     """Config of `mr3 label`."""
 
-    pool: PoolSpec = Field(description="file or folder, a list of them, or {source: package.module:function, options}")
+    pool: PoolSpec = Field(
+        description="file or folder, or what rewards/pools/spec.py lists: hub sets, columns, merging"
+    )
     judge: JudgeConfig
     rubric: Rubric = Field(description="the one house rubric, by which every response is judged")
     mode: Mode = "pairwise"
@@ -145,7 +147,7 @@ def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
 
 def _run(config: LabelConfig, stage: StageRun) -> None:
     work = stage.folder / "work"
-    pool = ingest(read_pool(config.pool), work / "pool", stage.folder / "rejected.jsonl")
+    pool = ingest_pool(config.pool, work / "pool", stage.folder / "rejected.jsonl")
     log.info("pool: %d prompts, %d responses, %d rows set aside", pool.prompts, pool.responses, pool.rows_set_aside)
     spool = Spool(work / "spool", pool.part_rows)
     from_store, seconds = _judge(config, pool, spool)
@@ -169,7 +171,7 @@ def run(config: LabelConfig) -> None:
     """
     _check_judge(config)
     _truth(config)
-    if next(iter(read_pool(config.pool)), None) is None:
+    if pool_is_empty(config.pool):
         raise ValueError(EMPTY)  # before the folder is taken, so that the mended pool can have it
     inputs: list[str | Path] = [*pool_files(config.pool), config.judge.model]
     with stage_run("label", config, inputs) as stage:
