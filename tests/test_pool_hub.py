@@ -1,4 +1,4 @@
-"""Sets read by `datasets.load_dataset`, from local files: rows as by our own readers, pinned, errors that say what to do."""
+"""Sets read by `datasets.load_dataset`, from local files: rows as by our own readers, pinned, with telling errors."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ def test_errors_name_the_set_and_say_what_to_do(tmp_path: Path) -> None:
         list(
             read_pool(spec_of(hub="json", data_files=str(file), columns={"prompt": "context", "responses": ["answer"]}))
         )
-    with pytest.raises(ValueError, match="no.such|split"):
+    with pytest.raises(ValueError, match=r"no\.such|split"):
         list(read_pool(spec_of(hub="json", data_files=str(file), split="no.such", columns=COLUMNS)))
     file.write_text("{broken\n" * 3)
-    with pytest.raises(ValueError, match="can't be read after row 0.*path: instead of hub:"):
+    with pytest.raises(ValueError, match=r"can't be read after row 0.*path: instead of hub:"):
         list(read_pool(spec_of(hub="json", data_files=str(file), columns=COLUMNS)))
