@@ -44,8 +44,9 @@ def judge_groups(
     folder = Path(store).resolve()
     known = Store(folder).refresh()
     log.info("judge %s (up to %s tokens); the store %s holds %d results", identity, engine.max_model_len, folder, known)
-    source = str(groups) if isinstance(groups, str | Path) else list(groups)
-    if Path(judge.model).is_dir():  # actors may have another working directory
+    # Other nodes, and actors, may have another working directory.
+    source = str(Path(groups).resolve()) if isinstance(groups, str | Path) else list(groups)
+    if Path(judge.model).is_dir():
         judge = judge.model_copy(update={"model": str(Path(judge.model).resolve())})
     arguments = {"judge": judge.model_dump(mode="json"), "store": str(folder), "identity": identity}
     try:
