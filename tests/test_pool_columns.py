@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -377,3 +379,19 @@ def test_any_row_is_mapped_or_unreadable_with_a_reason(row: dict[str, Any]) -> N
         assert len(mapped.row["responses"]) + len(mapped.unusable) == 2
         if mapped.row["responses"]:
             PoolRow.model_validate({**mapped.row, "reference": None})
+
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "pools.md"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL))
+def test_the_documents_examples_are_valid(block: str) -> None:
+    found = yaml.safe_load(block)
+    ((key, value),) = found.items()
+    if key == "pool":
+        TypeAdapter(PoolSpec).validate_python(value)
+    else:
+        columns = Columns.model_validate(value)
+        shapes = [c for _, c, _ in SHAPES.values()]
+        names = {frozenset(Columns.model_validate(c).names()) for c in shapes}
+        assert frozenset(columns.names()) in names, "each is one of the tested shapes"
