@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
@@ -319,6 +319,18 @@ def test_made_ids_name_the_content() -> None:
     assert alone({**row, "q": "2 + 3?"}).row["prompt_id"] != alone(row).row["prompt_id"]
 
 
+def test_rows_of_one_prompt_have_two_names_unless_they_are_joined(tmp_path: Path) -> None:
+    rows = [{"q": "2 + 2?", "a": "4"}, {"q": "2 + 2?", "a": "5"}, {"q": "2 + 2?", "a": "5"}]
+    columns = {"prompt": "q", "responses": ["a"], "language": "=en"}
+    file = jsonl(tmp_path / "set.jsonl", rows)
+    apart = [i.row.prompt_id for i in read(file, columns) if isinstance(i, Placed)]
+    assert apart[0] != apart[1] == apart[2], "an equal row is a duplicate, and ingesting says so"
+    spec = TypeAdapter(PoolSpec).validate_python({"sources": [{"path": str(file), "columns": columns}], "merge": True})
+    (joined,) = read_pool(spec, tmp_path / "scratch.sqlite")
+    assert isinstance(joined, Placed) and [r.text for r in joined.row.responses] == ["4", "5"]
+    assert joined.row.prompt_id not in apart and not (tmp_path / "scratch.sqlite").exists()
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -360,6 +372,7 @@ values = st.recursive(
 paths = st.lists(st.sampled_from(["a", "b", "0", "-1", "a.b"]), min_size=1, max_size=3).map(".".join)
 
 
+@settings(deadline=None)
 @given(values, paths)
 def test_a_path_finds_something_or_nothing(value: Any, path: str) -> None:
     lookup(value, path)
@@ -367,6 +380,7 @@ def test_a_path_finds_something_or_nothing(value: Any, path: str) -> None:
         assert lookup(value, path) == value.get(path)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["prompt", "chosen", "rejected", "language", "meta"]), values, max_size=5))
 def test_any_row_is_mapped_or_unreadable_with_a_reason(row: dict[str, Any]) -> None:
     given_columns = {"prompt": "prompt", "responses": ["chosen", "rejected"], "language": "language", "meta": "meta"}

@@ -136,6 +136,8 @@ def test_languages_are_told_by_the_last_user_turn(tmp_path: Path) -> None:
         "mean_confidence": None,
         "lowest_confidence": None,
     }
+    with pytest.raises(ValueError, match="no row of the pool can be judged"):
+        taken(pool(tmp_path / "sure", rows, min_confidence=1.0, languages=["af", "nl", "de", "lb"]), tmp_path / "sure")
     _, kept, _ = taken(pool(tmp_path / "c", rows, languages=["nl", "en"]), tmp_path / "c")
     assert "de" not in {r.language for r in kept}
     with pytest.raises(ValueError, match="knows none of"):
@@ -219,6 +221,7 @@ def test_nothing_is_lost_and_nobody_shifted(sources: list[list[Any]], merge: boo
         assert [i.row for i in again if isinstance(i, Placed)] == rows, "the same in every run"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["user", "assistant"]), st.text()), min_size=1, max_size=3))
 def test_a_prompt_is_itself_however_its_letters_are_composed(turns: list[tuple[str, str]]) -> None:
     messages = [{"role": role, "content": text} for role, text in turns]
