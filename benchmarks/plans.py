@@ -24,7 +24,6 @@ PLANS: dict[str, dict[str, Any]] = {
     "pointwise": {"mode": "pointwise", "plan": "knockout"},
 }
 REFERENCE = "all_pairs"
-NO_CANARIES: dict[str, Any] = {"canaries": {"per_language": 0}}
 
 
 def _config(name: str, stage: str, **changes: Any) -> None:

@@ -128,6 +128,9 @@ class PoolRow(Record):
     responses: list[Candidate] = Field(min_length=1)
     reference: str | None = None
     meta: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(
+        default_factory=dict, description="what the pool's reading did: a language told by the text, rows joined"
+    )
 
     @property
     def messages(self) -> list[dict[str, str]]:

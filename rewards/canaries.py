@@ -22,7 +22,7 @@ from mr3.judging.scale import label_values
 from mr3.records import DEFAULT_LABELS, Candidate, Mode, Outcome, PoolRow, Verdict, stable_hash
 from mr3.stats import rate
 from rewards.collect import Truth
-from rewards.ingest import Ingested, write_rows
+from rewards.ingest import Ingested, write_payloads
 from rewards.model import result_of, value_of
 from rewards.planning import replay
 from rewards.plans import distinct, shuffled
@@ -156,7 +156,8 @@ class CanaryDraw:
                 made += [canary for canary, _ in zip(found, range(self._wanted), strict=False)]
         first = len(pool.parts) * pool.part_rows
         for begin in range(0, len(made), pool.part_rows):
-            write_rows([c.row for c in made[begin : begin + pool.part_rows]], first + begin, pool)
+            payloads = [c.row.model_dump_json(exclude_defaults=True) for c in made[begin : begin + pool.part_rows]]
+            write_payloads(payloads, first + begin, pool)
         return Canaries(made, first, pool.part_rows, self._tasks)
 
     def _canary(self, kind: str, row: PoolRow) -> Canary | None:

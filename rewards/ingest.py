@@ -11,19 +11,51 @@ import os
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mr3.records import PoolRow
-from rewards.pool import Placed, PoolItem
+from rewards.pool import Placed, PoolItem, PoolSpec, read_pool
 from rewards.records import SetAside
 
 _SCHEMA = pa.schema([("group", pa.string()), ("payload", pa.string())])
+_BATCH = 64  # few live rows: with many of them Python's collector takes a third of the time
 EMPTY = "the pool is empty: give a pool with at least one prompt and its responses"
+
+
+@dataclass
+class Told:
+    """Rows whose language was told by their text, or is the default."""
+
+    rows: int = 0
+    confidence: float = 0.0
+    lowest: float = 1.0
+    by_default: int = 0
+
+    def add(self, how: dict[str, Any]) -> None:
+        """Count one row by its `provenance.language`."""
+        if how["told_by"] == "default":
+            self.by_default += 1
+            return
+        self.rows += 1
+        self.confidence += how["confidence"]
+        self.lowest = min(self.lowest, how["confidence"])
+
+    def report(self) -> dict[str, Any]:
+        """Mean and lowest confidence are null where no language was told by a text."""
+        told = self.rows > 0
+        return {
+            "by_text": self.rows,
+            "by_default": self.by_default,
+            "mean_confidence": round(self.confidence / self.rows, 4) if told else None,
+            "lowest_confidence": self.lowest if told else None,
+        }
 
 
 @dataclass
@@ -36,7 +68,10 @@ class Ingested:
     responses: int = 0
     rows_set_aside: int = 0
     responses_set_aside: int = 0
+    rows_joined: int = 0
+    responses_joined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    told: dict[str, Told] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Path]:
@@ -44,21 +79,55 @@ class Ingested:
         count = -(-self.prompts // self.part_rows)
         return [self.folder / f"part-{k:06d}.parquet" for k in range(count)]
 
+    def reading(self) -> dict[str, Any]:
+        """What the pool's reading did, for the metrics: rows in are prompts + set aside + joined."""
+        return {
+            "rows_joined": self.rows_joined,
+            "responses_joined": self.responses_joined,
+            "languages_told": {language: told.report() for language, told in sorted(self.told.items())},
+        }
+
 
 class _Seen:
     """Which prompt ids came before, on disk."""
 
     def __init__(self, file: Path) -> None:
         file.unlink(missing_ok=True)
+        self._file = file
         self._db = sqlite3.connect(file)
         self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("CREATE TABLE seen (id TEXT PRIMARY KEY) WITHOUT ROWID")
 
-    def first_time(self, prompt_id: str) -> bool:
-        return self._db.execute("INSERT OR IGNORE INTO seen VALUES (?)", (prompt_id,)).rowcount == 1
+    def new(self, ids: Sequence[str]) -> set[str]:
+        """Those of the ids that did not come in a call before; they are seen from now on."""
+        found = set(ids)
+        marks = ",".join("?" * len(ids))
+        found.difference_update(i for (i,) in self._db.execute(f"SELECT id FROM seen WHERE id IN ({marks})", ids))
+        self._db.executemany("INSERT INTO seen VALUES (?)", ((i,) for i in sorted(found)))
+        return found
 
     def close(self) -> None:
         self._db.close()
+        self._file.unlink(missing_ok=True)
+
+
+Watch = Callable[[Iterable[PoolItem]], Iterable[PoolItem]]
+
+
+def ingest_pool(
+    spec: PoolSpec, folder: Path, rejected: Path, part_rows: int = 1024, watch: Watch | None = None
+) -> Ingested:
+    """Read a pool of any kind and write its parts into an empty `folder`, its rejects into `rejected`.
+
+    Args:
+        watch: sees all items on their way, and passes them on.
+
+    Raises:
+        ValueError: when the pool can't be read, is empty, or nothing in it can be judged.
+    """
+    items = read_pool(spec, folder.with_name("merge.sqlite"))
+    return ingest(watch(items) if watch else items, folder, rejected, part_rows)
 
 
 def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: int = 1024) -> Ingested:
@@ -72,16 +141,15 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
     done = Ingested(folder=folder, part_rows=part_rows)
     seen = _Seen(folder.with_name("seen.sqlite"))
     temporary = rejected.with_name(f".{rejected.name}.tmp")
-    held: list[PoolRow] = []
-    with temporary.open("w", encoding="utf-8") as out:
-        for item in items:
-            if isinstance(item, Placed) and not seen.first_time(item.row.prompt_id):
-                item = SetAside(where=item.where, prompt_id=item.row.prompt_id, reason="duplicate prompt id")
+    held: list[str] = []  # as JSON, not as rows: see _BATCH
+    with temporary.open("w", encoding="utf-8", errors="backslashreplace") as out:
+        for item in _without_duplicates(items, seen):
             if isinstance(item, SetAside):
                 _reject(item, done)
                 out.write(json.dumps(item.model_dump(), ensure_ascii=False) + "\n")
                 continue
-            held.append(item.row)
+            _count(item.row, done)
+            held.append(item.row.model_dump_json(exclude_defaults=True))
             if len(held) == part_rows:
                 _write_part(held, done)
                 held = []
@@ -98,6 +166,20 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
     return done
 
 
+def _without_duplicates(items: Iterable[PoolItem], seen: _Seen) -> Iterator[PoolItem]:
+    """The items in their order; a row whose prompt id came before is set aside."""
+    stream = iter(items)
+    while batch := list(islice(stream, _BATCH)):
+        new = seen.new([item.row.prompt_id for item in batch if isinstance(item, Placed)])
+        for item in batch:
+            if isinstance(item, Placed):
+                name = item.row.prompt_id
+                if name not in new:
+                    item = SetAside(where=item.where, prompt_id=name, reason="duplicate prompt id")
+                new.discard(name)
+            yield item
+
+
 def _reject(item: SetAside, done: Ingested) -> None:
     if item.response_id is None:
         done.rows_set_aside += 1
@@ -106,22 +188,25 @@ def _reject(item: SetAside, done: Ingested) -> None:
     done.reasons[item.reason.split(":")[0]] += 1
 
 
-def _write_part(rows: list[PoolRow], done: Ingested) -> None:
-    write_rows(rows, done.prompts, done)
-    done.prompts += len(rows)
-    done.responses += sum(len(row.responses) for row in rows)
+def _count(row: PoolRow, done: Ingested) -> None:
+    done.responses += len(row.responses)
+    if row.provenance:
+        done.rows_joined += len(row.provenance.get("merged", ()))
+        done.responses_joined += sum(len(equal) for equal in row.provenance.get("same_text", {}).values())
+        if "language" in row.provenance:
+            done.told.setdefault(row.language, Told()).add(row.provenance["language"])
 
 
-def write_rows(rows: list[PoolRow], first: int, pool: Ingested) -> None:
+def _write_part(payloads: list[str], done: Ingested) -> None:
+    write_payloads(payloads, done.prompts, done)
+    done.prompts += len(payloads)
+
+
+def write_payloads(payloads: list[str], first: int, pool: Ingested) -> None:
     """Write one part file of the pool's folder; `first`, the index of its first row, is a multiple of `part_rows`."""
-    assert first % pool.part_rows == 0 and len(rows) <= pool.part_rows, "a part holds the rows of its own indices"
-    table = pa.Table.from_pylist(
-        [
-            {"group": str(first + offset), "payload": row.model_dump_json(exclude_defaults=True)}
-            for offset, row in enumerate(rows)
-        ],
-        schema=_SCHEMA,
-    )
+    assert first % pool.part_rows == 0 and len(payloads) <= pool.part_rows, "a part holds the rows of its own indices"
+    groups = [str(first + offset) for offset in range(len(payloads))]
+    table = pa.Table.from_pydict({"group": groups, "payload": payloads}, schema=_SCHEMA)
     pq.write_table(table, pool.folder / f"part-{first // pool.part_rows:06d}.parquet", row_group_size=64)
 
 

@@ -14,6 +14,7 @@ import json
 import logging
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,10 +34,10 @@ from mr3.stage import stage_main
 from rewards.canaries import CanaryDraw, CanarySettings, check_limit
 from rewards.collect import Collector, PairSettings, Truth
 from rewards.estimate import EstimateSettings
-from rewards.ingest import EMPTY, Ingested, ingest, read_part
+from rewards.ingest import EMPTY, Ingested, ingest_pool, read_part
 from rewards.label_metrics import label_metrics
 from rewards.model import Combine, Orders
-from rewards.pool import PoolSpec, pool_files, read_pool
+from rewards.pool import PoolSpec, pool_files, pool_is_empty, read_pool
 from rewards.spool import Spool
 from rewards.tasks import TaskSettings, check_plan
 
@@ -47,7 +48,9 @@ _PROGRESS_S = 10.0
 class LabelConfig(StageConfig):
     """Config of `mr3 label`."""
 
-    pool: PoolSpec = Field(description="file or folder, a list of them, or {source: package.module:function, options}")
+    pool: PoolSpec = Field(
+        description="file or folder, or what rewards/pools/spec.py lists: hub sets, columns, merging"
+    )
     judge: JudgeConfig
     rubric: Rubric = Field(description="the one house rubric, by which every response is judged")
     mode: Mode = "pairwise"
@@ -164,7 +167,7 @@ def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
 def _run(config: LabelConfig, stage: StageRun) -> None:
     work = stage.folder / "work"
     draw = CanaryDraw(config.canaries, config.tasks, _truth(config))
-    pool = ingest(draw.watch(read_pool(config.pool)), work / "pool", stage.folder / "rejected.jsonl")
+    pool = ingest_pool(config.pool, work / "pool", stage.folder / "rejected.jsonl", watch=draw.watch)
     log.info("pool: %d prompts, %d responses, %d rows set aside", pool.prompts, pool.responses, pool.rows_set_aside)
     canaries = draw.place(pool)
     spool = Spool(work / "spool", pool.part_rows)
@@ -192,7 +195,7 @@ def run(config: LabelConfig) -> None:
     """
     _check_judge(config)
     _truth(config)
-    if next(iter(read_pool(config.pool)), None) is None:
+    if pool_is_empty(config.pool):
         raise ValueError(EMPTY)  # before the folder is taken, so that the mended pool can have it
     inputs: list[str | Path] = [*pool_files(config.pool), config.judge.model]
     with stage_run("label", config, inputs) as stage:
@@ -209,7 +212,8 @@ def run_estimate(config: LabelConfig) -> None:
     from rewards.estimate import estimate
 
     _check_judge(config)
-    print(json.dumps(estimate(config, read_pool(config.pool)), indent=2))
+    with tempfile.TemporaryDirectory() as scratch:
+        print(json.dumps(estimate(config, read_pool(config.pool, Path(scratch) / "merge.sqlite")), indent=2))
 
 
 def _say(metrics: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ def label_metrics(
             "responses": ingested.responses_set_aside,
             "reasons": dict(ingested.reasons.most_common(20)),
         },
+        "pool": ingested.reading(),
         "verdicts": verdicts,
         "outcomes": dict(sorted(counts.outcomes.items())),
         "ok": wilson(totals["ok"], verdicts),

@@ -1,4 +1,4 @@
-"""Read pools: Parquet, JSONL or an adapter, row by row; what can't be read is set aside by name.
+"""Read pools of any kind (`rewards.pools.spec`), row by row; what can't be read is set aside by name.
 
 A pool row is a prompt with its candidate responses (`mr3.records.PoolRow`). One bad row never stops a
 run and never shifts its neighbours: it becomes a `SetAside` with file, line, id and reason.
@@ -6,44 +6,32 @@ run and never shifts its neighbours: it becomes a `SetAside` with file, line, id
 
 from __future__ import annotations
 
-import gzip
 import importlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rewards.pools.columns import Columns
+from rewards.pools.files import file_rows, files_of
+from rewards.pools.hub import hub_files, hub_rows
+from rewards.pools.languages import Tagger
+from rewards.pools.mapper import Mapper
+from rewards.pools.merge import merge_rows
+from rewards.pools.rows import Placed, PoolItem, RowReader
+from rewards.pools.spec import Adapter, FileSource, HubSource, Pool, PoolSpec, as_pool
 
-from mr3.records import Candidate, PoolRow
-from rewards.records import SetAside
-
-
-class Placed(BaseModel):
-    """A readable pool row and where it stands."""
-
-    model_config = ConfigDict(frozen=True)
-
-    where: str
-    row: PoolRow
-
-
-PoolItem = Placed | SetAside
-
-COLUMNS = ("prompt_id", "prompt", "language", "responses", "reference", "meta")
-_REQUIRED = COLUMNS[:4]
-
-
-class Adapter(BaseModel):
-    """A reader given by import string: `source(**options)` yields `PoolRow` and `SetAside`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str = Field(description="package.module:function")
-    options: dict[str, Any] = Field(default_factory=dict)
-
-
-PoolSpec = str | list[str] | Adapter
+__all__ = [
+    "Adapter",
+    "Placed",
+    "Pool",
+    "PoolItem",
+    "PoolSpec",
+    "load_function",
+    "pool_files",
+    "pool_is_empty",
+    "read_pool",
+]
 
 
 def load_function(name: str) -> Callable[..., Any]:
@@ -65,138 +53,64 @@ def load_function(name: str) -> Callable[..., Any]:
 
 def pool_files(spec: PoolSpec) -> list[Path]:
     """The files and folders that a pool is read from (for hashing); those of an adapter are its path options."""
-    if isinstance(spec, Adapter):
-        return [Path(v) for v in spec.options.values() if isinstance(v, str) and Path(v).exists()]
-    return [file for path in ([spec] if isinstance(spec, str) else spec) for file in _files(Path(path))]
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise ValueError(f"no pool at {path}: give a .parquet or .jsonl file, or a folder that `mr3 pool` made")
-    if (path / "pool.parquet").is_file():
-        return [path / "pool.parquet"]
-    found = sorted(p for p in path.iterdir() if p.suffix == ".parquet" or _is_jsonl(p))
-    found = [p for p in found if not p.name.startswith((".", "rejected"))]
-    if not found:
-        raise ValueError(f"no .parquet or .jsonl file in {path}: give a pool file, or a folder that `mr3 pool` made")
+    found: list[Path] = []
+    for source in as_pool(spec).sources:
+        if isinstance(source, Adapter):
+            found += [Path(v) for v in source.options.values() if isinstance(v, str) and Path(v).exists()]
+        elif isinstance(source, HubSource):
+            found += hub_files(source)
+        else:
+            found += _files(source)
     return found
 
 
-def _is_jsonl(path: Path) -> bool:
-    return path.name.endswith((".jsonl", ".jsonl.gz"))
+def _files(source: str | FileSource) -> list[Path]:
+    paths = [source] if isinstance(source, str) else source.paths
+    return [file for path in paths for file in files_of(Path(path))]
 
 
-def read_pool(spec: PoolSpec) -> Iterator[PoolItem]:
-    """All rows of a pool, in file order, one at a time.
+def read_pool(spec: PoolSpec, scratch: Path | None = None) -> Iterator[PoolItem]:
+    """All rows of a pool, in the order of its sources and their files, one at a time.
+
+    Args:
+        scratch: where rows wait on disk for others of their prompt; needed where the pool says `merge: true`.
 
     Raises:
-        ValueError: for a missing file, an unknown file type or a table without the needed columns.
+        ValueError: for a missing or damaged file, an unknown file type or a source without the needed columns.
     """
-    if isinstance(spec, Adapter):
-        for number, item in enumerate(load_function(spec.source)(**spec.options), start=1):
-            where = f"{spec.source}, row {number}"
-            yield Placed(where=where, row=item) if isinstance(item, PoolRow) else item
-        return
-    for file in pool_files(spec):
-        if file.suffix == ".parquet":
-            raw = _parquet_rows(file)
-        elif _is_jsonl(file):
-            raw = _jsonl_rows(file)
-        else:
-            raise ValueError(f"{file} is neither .parquet, .jsonl nor .jsonl.gz: give a pool in one of these formats")
-        for where, value in raw:
-            yield from parse_row(where, value)
+    pool = as_pool(spec)
+    items = _items(pool)
+    if not pool.merge:
+        return items
+    assert scratch is not None, "a pool that is merged needs a scratch file"
+    return merge_rows(items, scratch)
 
 
-def _parquet_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    import pyarrow.parquet as pq
+def pool_is_empty(spec: PoolSpec) -> bool:
+    """Whether there is no row at all, not even a bad one; reads one row.
 
-    table = pq.ParquetFile(file)
-    missing = [c for c in _REQUIRED if c not in table.schema_arrow.names]
-    if missing:
-        raise ValueError(f"{file} is no pool: it has no column {', '.join(missing)}; needed: {', '.join(_REQUIRED)}")
-    wanted = [c for c in COLUMNS if c in table.schema_arrow.names]
-    line = 0
-    for batch in table.iter_batches(batch_size=512, columns=wanted):
-        for value in batch.to_pylist():
-            line += 1
-            yield f"{file.name}:{line}", value
+    Raises:
+        ValueError: as `read_pool` does.
+    """
+    return next(_items(as_pool(spec)), None) is None
 
 
-def _jsonl_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    opener: Any = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rb") as stream:
-        for line, blob in enumerate(stream, start=1):
-            where = f"{file.name}:{line}"
-            if not blob.strip():
-                continue
-            try:
-                yield where, json.loads(blob)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                yield where, SetAside(where=where, reason=f"bad JSON: {error}")
+def _items(pool: Pool) -> Iterator[PoolItem]:
+    among = tuple(pool.languages) if pool.languages else None
+    tagger = Tagger(pool.default_language, among, pool.min_confidence)
+    for source in pool.sources:
+        columns = source.columns if isinstance(source, FileSource | HubSource) else None
+        reader = RowReader(tagger, Mapper(columns, by_prompt=pool.merge) if columns else None)
+        for where, raw in _raw_rows(source, columns):
+            yield from reader.items(where, raw)
 
 
-def parse_row(where: str, value: Any) -> Iterator[PoolItem]:
-    """One raw row to a `Placed` row, with its empty responses set aside one by one; or to a `SetAside`."""
-    if isinstance(value, SetAside):
-        yield value
-        return
-    if not isinstance(value, dict):
-        reason = f"expected an object with {', '.join(_REQUIRED)}, got {type(value).__name__}"
-        yield SetAside(where=where, reason=reason)
-        return
-    prompt_id = value.get("prompt_id")
-    name = prompt_id if isinstance(prompt_id, str) and prompt_id else None
-    missing = [c for c in _REQUIRED if value.get(c) in (None, "", [])]
-    if missing:
-        yield SetAside(where=where, prompt_id=name, reason=f"missing or empty: {', '.join(missing)}")
-        return
-    try:
-        row = PoolRow.model_validate(_decoded(value))
-    except (ValidationError, json.JSONDecodeError) as error:
-        yield SetAside(where=where, prompt_id=name, reason=_first_problem(error))
-        return
-    yield from _split_empty(where, row)
-
-
-def _decoded(value: dict[str, Any]) -> dict[str, Any]:
-    """Undo the JSON columns of the Parquet form: message lists in `prompt`, mappings in `meta`."""
-    row = dict(value)
-    prompt, meta = row["prompt"], row.get("meta")
-    if isinstance(prompt, str) and prompt.lstrip().startswith("["):
-        try:
-            decoded = json.loads(prompt)
-        except json.JSONDecodeError:
-            decoded = None  # an ordinary text that begins with a bracket
-        if isinstance(decoded, list) and decoded and all(isinstance(m, dict) and "role" in m for m in decoded):
-            row["prompt"] = decoded
-    if isinstance(meta, str):
-        row["meta"] = json.loads(meta) if meta else {}
-    elif meta is None:
-        row["meta"] = {}
-    return row
-
-
-def _first_problem(error: ValidationError | json.JSONDecodeError) -> str:
-    if isinstance(error, json.JSONDecodeError):
-        return f"bad JSON in a column: {error}"
-    problem = max(error.errors(), key=lambda e: len(e["loc"]))  # the deepest one is the most telling
-    return f"{'.'.join(str(p) for p in problem['loc'])}: {problem['msg']}"
-
-
-def _split_empty(where: str, row: PoolRow) -> Iterator[PoolItem]:
-    named = [
-        r if r.id else Candidate(id=f"{row.prompt_id}#{i}", text=r.text, policy=r.policy)
-        for i, r in enumerate(row.responses)
-    ]
-    if len({r.id for r in named}) < len(named):
-        yield SetAside(where=where, prompt_id=row.prompt_id, reason="two responses have the same id")
-        return
-    kept = [r for r in named if r.text.strip()]
-    for response in named:
-        if not response.text.strip():
-            yield SetAside(where=where, prompt_id=row.prompt_id, response_id=response.id, reason="empty response")
-    if kept:
-        yield Placed(where=where, row=row.model_copy(update={"responses": kept}))
+def _raw_rows(source: str | FileSource | HubSource | Adapter, columns: Columns | None) -> Iterable[tuple[str, Any]]:
+    if isinstance(source, Adapter):
+        given = enumerate(load_function(source.source)(**source.options), start=1)
+        return ((f"{source.source}, row {number}", item) for number, item in given)
+    if isinstance(source, HubSource):
+        rows = hub_rows(source)
+    else:
+        rows = (row for file in _files(source) for row in file_rows(file, columns))
+    return rows if isinstance(source, str) else islice(rows, source.limit)

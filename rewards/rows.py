@@ -21,6 +21,7 @@ def prompt_row(row: PoolRow) -> dict[str, Any]:
         "prompt": row.messages,
         "reference": row.reference,
         "meta": json.dumps(row.meta, ensure_ascii=False),
+        "provenance": json.dumps(row.provenance, ensure_ascii=False),
     }
 
 

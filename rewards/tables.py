@@ -21,6 +21,7 @@ PROMPTS = pa.schema(
         ("prompt", _MESSAGES),
         ("reference", pa.string()),
         ("meta", pa.string()),  # JSON, as in the pool
+        ("provenance", pa.string()),  # JSON: a language told by the text, rows joined
     ]
 )
 RESPONSES = pa.schema(

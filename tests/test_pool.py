@@ -15,6 +15,7 @@ from mr3.records import Candidate, Message, PoolRow
 from rewards.ingest import ingest, read_part
 from rewards.plans import distinct
 from rewards.pool import Adapter, Placed, PoolItem, pool_files, read_pool
+from rewards.pools.rows import RowReader
 from rewards.records import SetAside
 from rewards.spool import Spool
 
@@ -96,7 +97,7 @@ def test_user_errors_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither"):
         list(read_pool(str(_write_jsonl(tmp_path / "pool.txt", [_row("a")]))))
     pq.write_table(pa.table({"prompt_id": ["a"]}), tmp_path / "half.parquet")
-    with pytest.raises(ValueError, match="no column prompt, language, responses"):
+    with pytest.raises(ValueError, match="no column prompt, responses"):
         list(read_pool(str(tmp_path / "half.parquet")))
     with pytest.raises(ValueError, match="can't load"):
         list(read_pool(Adapter(source="rewards.pool:absent")))
@@ -135,3 +136,36 @@ def test_identical_responses_are_judged_as_one() -> None:
     texts = {"a": "4", "b": "5", "c": " 4\n", "d": "5"}
     responses = [Candidate(id=i, text=t, policy="p") for i, t in texts.items()]
     assert distinct(responses) == {"a": "a", "b": "b", "c": "a", "d": "b"}
+
+
+def test_the_fast_way_and_the_slow_way_agree(tmp_path: Path) -> None:
+    """A whole JSON line is read at once; the same row as a decoded object goes the long way."""
+    messages = json.dumps([{"role": "user", "content": "2+2?"}])
+    rows = [
+        _row("plain"),
+        _row("messages as text", prompt=messages),
+        _row("bracket", prompt="[1, 2] has how many elements?"),
+        _row("no prompt", prompt=""),
+        _row("", language="en"),
+        _row("no language", language="", prompt="Could you tell me how much two and two are?"),
+        _row("null meta", meta=None),
+        _row("meta as text", meta='{"x": 1}'),
+        _row("blank", responses=[{"text": "\t", "policy": "p"}]),
+    ]
+    whole = list(read_pool(str(_write_jsonl(tmp_path / "pool.jsonl", rows))))
+    reader = RowReader()
+    slow = [item for n, row in enumerate(rows, start=1) for item in reader.items(f"pool.jsonl:{n}", row)]
+    assert whole == slow
+    assert [r.prompt_id for r in _good(whole)] == [
+        *("plain", "messages as text", "bracket", "no language", "null meta", "meta as text")
+    ]
+
+
+def test_a_damaged_file_is_an_error_that_says_where(tmp_path: Path) -> None:
+    lines = "".join(json.dumps(_row(f"p{i}", prompt=str(i * 7919) * 40)) + "\n" for i in range(2000)).encode()
+    (tmp_path / "pool.jsonl.gz").write_bytes(gzip.compress(lines)[:-2000])
+    with pytest.raises(ValueError, match=r"pool\.jsonl\.gz is damaged after line \d+"):
+        list(read_pool(str(tmp_path / "pool.jsonl.gz")))
+    (tmp_path / "pool.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(ValueError, match="can't be read as Parquet after row 0"):
+        list(read_pool(str(tmp_path / "pool.parquet")))

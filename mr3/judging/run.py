@@ -55,7 +55,8 @@ def judge_groups(
     folder = Path(store).resolve()
     known = Store(folder).refresh()
     log.info("judge %s (up to %s tokens); the store %s holds %d results", identity, engine.max_model_len, folder, known)
-    source = str(groups) if isinstance(groups, str | Path) else list(groups)
+    # Other nodes, and actors, may have another working directory.
+    source = str(Path(groups).resolve()) if isinstance(groups, str | Path) else list(groups)
     arguments = {"judge": judge.absolute().model_dump(mode="json"), "store": str(folder), "identity": identity}
     with ray_session():
         yield from stream_groups(source, work.worker, {**arguments, **work.arguments}, settings)
