@@ -34,6 +34,7 @@ STAGES: dict[str, Stage] = {
     "pool": Stage("dpo.pool", "sample responses of several policies (off-policy)", "PoolConfig"),
     "label": Stage("rewards.label", "judge a pool and make preference pairs", "LabelConfig"),
     "audit": Stage("rewards.audit", "compare labels with human labels", "AuditConfig"),
+    "serve": Stage("rewards.serving.stage", "serve a judge over HTTP until it is stopped", "ServeConfig"),
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
     "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),
     "grpo": Stage("grpo_experiments.train", "train a judge with rubric-aware rewards", "GrpoConfig"),
