@@ -22,7 +22,7 @@ import benchmarks
 from mr3.artifacts import git_commit, package_versions, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
-_FRAMEWORK = {"__main__", "raw_vllm", "registry", "report", "runs"}
+_FRAMEWORK = {"__main__", "fuzzing", "raw_vllm", "registry", "report", "runs", "served"}
 Value = float | int | None | Mapping[str, float | int | None]
 
 

@@ -104,17 +104,19 @@ class JudgeService:
         return task
 
     async def _judged(self, model: RewardModel, task: Task) -> JudgeResult:
-        if task.mode == "pairwise":
-            comparison, verdicts = await model.compare(task)
-            compared = Compared(
-                result=comparison.result, p_a=comparison.p_a, margin=comparison.margin, flip=comparison.flip
-            )
-            result = _result(comparison.p_a, verdicts, compared)
-        else:
-            score, verdicts = await model.score(task)
-            result = _result(score, verdicts)
-        self._metrics.verdicts(task.mode, verdicts)
+        result = await judge_task(model, task)
+        self._metrics.verdicts(task.mode, result.verdicts)
         return result
+
+
+async def judge_task(model: RewardModel, task: Task) -> JudgeResult:
+    """The result of one task."""
+    if task.mode != "pairwise":
+        score, verdicts = await model.score(task)
+        return _result(score, verdicts)
+    found, verdicts = await model.compare(task)
+    compared = Compared(result=found.result, p_a=found.p_a, margin=found.margin, flip=found.flip)
+    return _result(found.p_a, verdicts, compared)
 
 
 def _result(score: float | None, verdicts: Sequence[Verdict], comparison: Compared | None = None) -> JudgeResult:
