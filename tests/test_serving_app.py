@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mr3.inference.engine import Completion, Request, Sampling
 from mr3.inference.vllm_engine import EngineDead
+from rewards.serving.admission import Admission
 from rewards.serving.config import Limits, ServeConfig
+from rewards.serving.errors import ApiError, error_response
 from rewards.serving.keys import load_keys
 from rewards.serving.library import load_library
-from tests.rewards_support import ScriptedEngine
+from tests.rewards_support import ScriptedEngine, verdict_text
 from tests.serving_support import HOUSE, KEY, PAIR, SINGLE, HeldEngine, run, served
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hello"}]}
@@ -62,6 +64,20 @@ def test_strategy_and_trace_are_the_clients_choice() -> None:
         assert agree["comparison"]["result"] == "tie" and agree["comparison"]["flip"] is True
         mean = (await at.judge(biased, strategy={"combine": "mean"})).json()["results"][0]
         assert mean["comparison"]["result"] == "tie" and mean["score"] == 0.5
+
+    run(work)
+
+
+def test_a_tie_margin_makes_ties_of_near_means() -> None:
+    def leans_to_a(prompt: str) -> str:
+        shown_first = prompt.index("It is 4.") < prompt.index("It is 5.")
+        return verdict_text("Assistant A" if shown_first else "Tie")
+
+    async def work() -> None:
+        at = served(ScriptedEngine(leans_to_a))
+        for margin, result in ((0.2, "a"), (0.3, "tie")):
+            found = (await at.judge(PAIR, strategy={"combine": "mean", "tie_margin": margin})).json()["results"][0]
+            assert found["score"] == 0.75 and found["comparison"]["result"] == result
 
     run(work)
 
@@ -141,6 +157,7 @@ def test_a_clients_mistake_is_a_400_that_says_what(task: dict[str, Any], said: s
         (json.dumps({"tasks": [SINGLE]}).encode(), {}, 415),
         (b"\x1f\x8b", {"content-type": "application/json", "content-encoding": "gzip"}, 415),
         (b"{}", {"content-type": "application/json", "content-length": "many"}, 400),
+        (b"{}", {"content-type": "application/json", "content-length": "99999999"}, 413),
     ],
 )  # fmt: skip
 def test_bodies_that_are_no_request(body: bytes, headers: dict[str, str], status: int) -> None:
@@ -223,6 +240,18 @@ def test_a_drain_waits_for_requests_in_flight_and_refuses_new_ones() -> None:
     run(work)
 
 
+def test_a_drain_waits_for_the_last_of_several_requests() -> None:
+    async def work() -> None:
+        admission = Admission(8)
+        with admission.request():
+            with admission.request():
+                pass
+            assert await admission.drain(0.05) == 1
+        assert await admission.drain(0.05) == 0
+
+    run(work)
+
+
 class Stuck(ScriptedEngine):
     """Never answers a prompt that says STUCK."""
 
@@ -270,12 +299,30 @@ def test_a_dead_engine_ends_the_process() -> None:
     assert run(lambda: at.judge(SINGLE)).status_code == 500 and ended
 
 
+class Noting(ScriptedEngine):
+    """Keeps what it was asked."""
+
+    def __init__(self, answer: Callable[[str], str]) -> None:
+        super().__init__(answer)
+        self.requests: list[Request] = []
+
+    async def generate(self, requests: Sequence[Request]) -> list[Completion]:
+        self.requests += requests
+        return await super().generate(requests)
+
+
 def test_chat_keeps_openais_shape_and_refuses_what_it_does_not_do() -> None:
     async def work() -> None:
-        at = served(ScriptedEngine(lambda _: "hi there"))
+        engine = Noting(lambda _: "hi there")
+        at = served(engine)
         found = (await at.post("/v1/chat/completions", {**CHAT, "n": 2, "user": "u"})).json()
         assert [c["message"]["content"] for c in found["choices"]] == ["hi there"] * 2
         assert found["object"] == "chat.completion" and found["model"] == "tiny"
+        await at.post("/v1/chat/completions", {**CHAT, "n": 2, "seed": 7, "temperature": 0.5, "max_tokens": 9})
+        assert [(r.sampling.seed, r.sampling.temperature, r.sampling.max_tokens) for r in engine.requests[-2:]] == [
+            (7, 0.5, 9),
+            (8, 0.5, 9),
+        ]
         for change, status, said in [
             ({"stream": True}, 400, "does not stream"),
             ({"model": "other"}, 404, "'tiny'"),
@@ -307,6 +354,10 @@ def test_the_official_client_works() -> None:
             await client.chat.completions.create(model="gpt", messages=CHAT["messages"])
 
     run(work)
+
+
+def test_any_message_can_be_sent() -> None:
+    assert json.loads(error_response(ApiError(400, "\ud800 is no letter")).body)["error"]["message"] == "? is no letter"
 
 
 def _values(text: str) -> dict[tuple[str, ...], float]:

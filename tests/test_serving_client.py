@@ -124,10 +124,28 @@ def test_batches_keep_their_order() -> None:
         run(lambda: script.client().judge_batch(tasks, batch_size=0))
 
 
-def test_one_refused_part_ends_a_batch() -> None:
-    script = Script(httpx.Response(401))
-    with pytest.raises(JudgeRefused):
-        run(lambda: script.client().judge_batch([TASK] * 4, batch_size=2))
+def test_one_refused_part_ends_a_batch_and_its_other_requests() -> None:
+    ended: list[str] = []
+
+    async def refuse_one(request: httpx.Request) -> httpx.Response:
+        if b"REFUSED" in request.content:
+            await asyncio.sleep(0.05)
+            return httpx.Response(401)
+        try:
+            await asyncio.sleep(3_600)
+        finally:
+            ended.append("cancelled")
+        raise AssertionError
+
+    async def work() -> None:
+        client = JudgeClient("http://judge", transport=httpx.MockTransport(refuse_one))
+        refused = TASK.model_copy(update={"input": "REFUSED"})
+        with pytest.raises(JudgeRefused):
+            await client.judge_batch([TASK, refused, TASK], batch_size=1)
+        await asyncio.sleep(0.05)
+        assert ended == ["cancelled"] * 2
+
+    run(work)
 
 
 def test_client_and_server_understand_each_other() -> None:
