@@ -124,6 +124,22 @@ def test_batches_keep_their_order() -> None:
         run(lambda: script.client().judge_batch(tasks, batch_size=0))
 
 
+def test_a_long_queue_does_not_eat_the_deadline() -> None:
+    busy = most = 0
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        await asyncio.sleep(0.05)
+        busy -= 1
+        return answer(request)
+
+    client = JudgeClient("http://judge", transport=httpx.MockTransport(slow), connections=2, deadline_s=0.4)
+    results = run(lambda: client.judge_batch([TASK] * 30, batch_size=1))
+    assert len(results) == 30 and most == 2
+
+
 def test_one_refused_part_ends_a_batch_and_its_other_requests() -> None:
     ended: list[str] = []
 

@@ -73,7 +73,7 @@ class JudgeClient:
 
     Args:
         url: of the server, as in its "ready on" line.
-        deadline_s: seconds for one call with all its retries.
+        deadline_s: seconds for one request with all its retries, from when it has a connection.
         transport, sleep: what sends requests and what waits; other ones are for tests.
     """
 
@@ -95,6 +95,8 @@ class JudgeClient:
         self._deadline_s = deadline_s
         self._sleep = sleep
         self._random = random.Random()
+        # Not left to the connection pool: waiting for a free connection must not count against a deadline.
+        self._gate = asyncio.Semaphore(connections)
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/"),
             headers=headers,
@@ -170,7 +172,8 @@ class JudgeClient:
     ) -> list[JudgeResult]:
         request = JudgeRequest(tasks=list(tasks), strategy=strategy or JudgeStrategy(), include_trace=include_trace)
         body = request.model_dump_json(exclude_defaults=True).encode()
-        answer = await self._post("/v1/judge", body, self._deadline_s if deadline_s is None else deadline_s)
+        async with self._gate:
+            answer = await self._post("/v1/judge", body, self._deadline_s if deadline_s is None else deadline_s)
         results = JudgeResponse.model_validate_json(answer).results
         if len(results) != len(tasks):
             raise JudgeUnavailable(f"the server sent {len(results)} results for {len(tasks)} tasks")

@@ -31,6 +31,7 @@ _METRICS_S = 5.0
 # Beside the requests at work there must be room to refuse others, to answer /health and to read /metrics.
 _SPARE_REQUESTS = 256
 _QUEUED_REQUESTS = 1_024
+_STARTS = 2
 
 
 @serve.ingress()
@@ -107,6 +108,7 @@ def judge_application(
         },
         graceful_shutdown_timeout_s=limits.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
+        max_constructor_retry_count=_STARTS,
         health_check_timeout_s=replicas.health_check_timeout_s,
         ray_actor_options={
             "num_cpus": replicas.num_cpus,

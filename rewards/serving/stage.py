@@ -28,6 +28,8 @@ from rewards.serving.library import load_library
 log = logging.getLogger("mr3.serving")
 _FLUSH_S = 1.0
 """Between a replica's last answer and the end of the proxies, which pass it on."""
+_ANSWERS_S = 30.0
+_ANY_HOST = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 
 
 def _free_port(host: str, port: int) -> int:
@@ -88,10 +90,48 @@ def _drain(handle: Any, seconds: float) -> None:
     time.sleep(_FLUSH_S)
 
 
+def _wait_until_it_answers(url: str) -> None:
+    """Ask for /health as a client would.
+
+    Raises:
+        ValueError: when nobody answers there, although Ray Serve says that the application runs.
+    """
+    import httpx
+
+    ends = time.monotonic() + _ANSWERS_S
+    while time.monotonic() < ends:
+        try:
+            if httpx.get(f"{url}/health", timeout=_ANSWERS_S).status_code == httpx.codes.OK:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.2)
+    raise ValueError(
+        f"the judge is up, but nothing answers at {url}: does Ray Serve run in this Ray session already, with another "
+        "host or port? Stop it (`serve shutdown`), or use another session"
+    )
+
+
+def _deploy(application: Any, logging_config: dict[str, Any]) -> Any:
+    """Run the application; its handle.
+
+    Raises:
+        ValueError: when no replica could be started, with Ray Serve's account of why.
+    """
+    from ray import serve
+
+    from rewards.serving.deployment import APPLICATION
+
+    try:
+        return serve.run(application, name=APPLICATION, route_prefix="/", logging_config=logging_config)
+    except RuntimeError as error:
+        raise ValueError(f"the judge could not be started: {error}") from error
+
+
 def _serve(config: ServeConfig, port: int, identity: str, digests: list[str]) -> None:
     from ray import serve
 
-    from rewards.serving.deployment import APPLICATION, judge_application
+    from rewards.serving.deployment import judge_application
 
     quiet = {"log_level": "WARNING", "enable_access_log": False}
     serve.start(
@@ -103,8 +143,9 @@ def _serve(config: ServeConfig, port: int, identity: str, digests: list[str]) ->
     record = config.output_dir / "server.json"
     with _asked_to_stop() as stop:
         try:
-            handle = serve.run(application, name=APPLICATION, route_prefix="/", logging_config=quiet)
-            url = f"http://{config.host}:{port}"
+            handle = _deploy(application, quiet)
+            url = f"http://{_ANY_HOST.get(config.host, config.host)}:{port}"
+            _wait_until_it_answers(url)
             write_json(record, {"url": url, "pid": os.getpid(), "judge": identity, "versions": package_versions()})
             log.info("ready on %s (judge %s; documents at %s/docs)", url, identity, url)
             while not stop.wait(1.0):
