@@ -22,7 +22,9 @@ import benchmarks
 from mr3.artifacts import git_commit, package_versions, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
-_FRAMEWORK = {"__main__", "instant", "raw_vllm", "registry", "report", "runs", "throughput", "workload"}
+_FRAMEWORK = {
+    "__main__", "fuzzing", "instant", "raw_vllm", "registry", "report", "runs", "served", "throughput", "workload",
+}  # fmt: skip
 Value = float | int | None | Mapping[str, float | int | None]
 
 

@@ -115,15 +115,25 @@ class RewardModel:
         judge: renders, generates, parses (`mr3.judging.judge.Judge`).
         orders: `both` judges A/B and B/A; `one` only as given.
         samples: votes per order; sampling stops as soon as an order's vote is decided.
+        tie_margin: with `mean`, how close to one half P(A better) counts as a tie.
     """
 
-    def __init__(self, judge: Judge, *, combine: Combine = "agree", orders: Orders = "both", samples: int = 1) -> None:
+    def __init__(
+        self,
+        judge: Judge,
+        *,
+        combine: Combine = "agree",
+        orders: Orders = "both",
+        samples: int = 1,
+        tie_margin: float = 0.0,
+    ) -> None:
         if samples < 1:
             raise ValueError(f"samples is {samples}: give 1 or more")
         self._judge = judge
         self._combine: Combine = combine
         self._orders = (False, True) if orders == "both" else (False,)
         self._samples = samples
+        self._tie_margin = tie_margin
 
     async def compare(self, task: Task) -> tuple[Comparison, list[Verdict]]:
         """Judge a pairwise task; returns the comparison (responses named `a`, `b`) and every verdict."""
@@ -134,7 +144,8 @@ class RewardModel:
             open_orders = [swapped for swapped in open_orders if not self._decided(task, verdicts, swapped)]
             if not open_orders:
                 break
-        return combine("a", "b", verdicts, self._combine, labels=task.labels), verdicts
+        comparison = combine("a", "b", verdicts, self._combine, self._tie_margin, task.labels)
+        return comparison, verdicts
 
     async def score(self, task: Task) -> tuple[float | None, list[Verdict]]:
         """Judge one response `samples` times; the mean score, None if a sample failed, and every verdict."""

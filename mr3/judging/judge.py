@@ -62,6 +62,7 @@ class Judge:
 
     def __init__(self, card: JudgeCard, tokenizer: Any, engine: Engine, judge_id: str) -> None:
         self.card = card
+        self.tokenizer = tokenizer
         self.engine = engine
         self.judge_id = judge_id
         self._chat = ChatPrompt(tokenizer)

@@ -1,0 +1,73 @@
+"""How much a replica takes on: whole requests (so that it can drain), and tasks (so that it pushes back)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rewards.serving.errors import ApiError
+
+_LONGEST_WAIT_S = 30
+_SMOOTHING = 0.1
+
+
+class Admission:
+    """Counts of one replica; all calls come from one event loop."""
+
+    def __init__(self, most_tasks: int) -> None:
+        self._most = most_tasks
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._seconds = 1.0
+        self.requests = 0
+        self.tasks = 0
+        self.draining = False
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """One request that a drain waits for.
+
+        Raises:
+            ApiError: 503 while the server stops.
+        """
+        if self.draining:
+            raise ApiError(503, "the server is stopping", headers={"Retry-After": "5", "Connection": "close"})
+        self.requests += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self.requests -= 1
+            if not self.requests:
+                self._idle.set()
+
+    @contextmanager
+    def work(self, tasks: int) -> Iterator[None]:
+        """Room for some tasks.
+
+        Raises:
+            ApiError: 429 with Retry-After, from how long requests take at present, when there is none.
+        """
+        if self.tasks + tasks > self._most:
+            wait = min(_LONGEST_WAIT_S, max(1, math.ceil(self._seconds)))
+            message = f"busy: {self.tasks} of {self._most} tasks are in work; try again in {wait} s"
+            raise ApiError(429, message, code="busy", headers={"Retry-After": str(wait)})
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        self.tasks += tasks
+        try:
+            yield
+        finally:
+            self.tasks -= tasks
+            self._seconds += _SMOOTHING * (loop.time() - begun - self._seconds)
+
+    async def drain(self, seconds: float) -> int:
+        """Refuse new requests, wait for those in flight; returns how many are left after so many seconds."""
+        self.draining = True
+        try:
+            await asyncio.wait_for(self._idle.wait(), seconds)
+        except TimeoutError:
+            return self.requests
+        return 0
