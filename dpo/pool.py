@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from dpo.sampling import Generation, Prompt, read_prompts, sample_policy
 from mr3.artifacts import require_folder, stage_run
 from mr3.config import StageConfig
+from mr3.records import stable_hash
 from mr3.stage import stage_main
 
 log = logging.getLogger("mr3.pool")
@@ -71,6 +73,20 @@ def _row(prompt: Prompt, answers: dict[str, list[Any]]) -> dict[str, Any]:
     }
 
 
+def cap_own(rows: list[dict[str, Any]], own: Collection[str], seed: int) -> int:
+    """Take the trained policy's responses out, by a hash, until they are at most OWN_SHARE; returns how many went.
+
+    The config keeps to the share, but other policies' empty answers are no responses.
+    """
+    ids = [r["id"] for row in rows for r in row["responses"] if r["policy"] in own]
+    total = sum(len(row["responses"]) for row in rows)
+    surplus = max(0, math.ceil((len(ids) - OWN_SHARE * total) / (1 - OWN_SHARE)))
+    gone = set(sorted(ids, key=lambda i: stable_hash("own", seed, i))[:surplus])
+    for row in rows:
+        row["responses"] = [r for r in row["responses"] if r["id"] not in gone]
+    return surplus
+
+
 def run(config: PoolConfig) -> None:
     """Write `output_dir/pool.parquet`."""
     for policy in config.policies:
@@ -101,6 +117,8 @@ def _sample(config: PoolConfig, folder: Path, metrics: dict[str, Any]) -> None:
             log.info("policy %s: %d prompts answered", policy.name, len(made))
     seconds = time.monotonic() - begun
     rows = [_row(p, answers[p.id]) for p in prompts]
+    own_names = {p.name for p in config.policies if p.own}
+    own_dropped = cap_own(rows, own_names, config.seed)
     kept = [r for r in rows if r["responses"]]
     schema = pa.schema(
         [
@@ -115,7 +133,7 @@ def _sample(config: PoolConfig, folder: Path, metrics: dict[str, Any]) -> None:
     pq.write_table(pa.Table.from_pylist(kept, schema=schema), folder / "pool.parquet")
     per_policy = Counter(x["policy"] for r in kept for x in r["responses"])
     total = sum(per_policy.values())
-    own = sum(per_policy[p.name] for p in config.policies if p.own)
+    own = sum(per_policy[name] for name in own_names)
     metrics.update(
         prompts=len(prompts),
         prompts_without_response=len(rows) - len(kept),
@@ -123,6 +141,7 @@ def _sample(config: PoolConfig, folder: Path, metrics: dict[str, Any]) -> None:
         per_policy=dict(per_policy),
         per_language=dict(Counter(r["language"] for r in kept for _ in r["responses"])),
         own_share=own / total if total else None,
+        own_dropped=own_dropped,
         output_tokens=tokens,
         tokens_per_s=round(tokens / seconds),
     )

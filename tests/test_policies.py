@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trl import DPOConfig
 
 from dpo.policy_eval import by_checkers, win_points
-from dpo.pool import PoolConfig
+from dpo.pool import PoolConfig, cap_own
 from dpo.sampling import Prompt, read_prompts, request_seed
 from dpo.train import smoothing_from_flips
 from mr3.config import build_config
@@ -64,6 +64,24 @@ def test_wins_by_checkers_rank_the_criteria() -> None:
     assert got["win_rate_per_language"]["en"]["value"] == 1.0
     assert got["pass_rate_difference"]["correct"]["value"] == pytest.approx(0.0)
     assert [win_points(o) for o in (1, 0, -1)] == [1.0, 0.5, 0.0]
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(0, 3))
+def test_empty_answers_of_others_do_not_raise_the_own_share(others: list[int], seed: int) -> None:
+    def response(prompt: int, policy: str, k: int) -> dict[str, str]:
+        return {"id": f"{prompt}/{policy}/{k}", "text": "x", "policy": policy}
+
+    rows = [
+        {"responses": [response(i, "own", 0), *(response(i, "other", k) for k in range(n))]}
+        for i, n in enumerate(others)
+    ]
+    before = sum(others)
+    dropped = cap_own(rows, {"own"}, seed)
+    left = [r["policy"] for row in rows for r in row["responses"]]
+    own = left.count("own")
+    assert own == len(others) - dropped and left.count("other") == before
+    assert own <= 0.25 * len(left)
+    assert dropped == 0 or own + 1 > 0.25 * (len(left) + 1), "not one more than needed"
 
 
 def test_unknown_trainer_option_names_the_near_one(tmp_path: Path) -> None:
