@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 NAMESPACE = "mr3"
+OBJECT_STORE_BYTES = 1 << 30
+"""What flows between our actors is text: Ray's own choice, a third of the memory, would fill up on a long run."""
 
 
 @contextmanager
@@ -30,7 +32,13 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     if address:
         ray.init(address=address, **settings)
     else:
-        ray.init(address="local", num_cpus=cpus or 16, include_dashboard=False, **settings)
+        ray.init(
+            address="local",
+            num_cpus=cpus or 16,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            **settings,
+        )
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)
