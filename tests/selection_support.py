@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 
 from mr3.artifacts import stage_run
 from mr3.config import build_config
-from mr3.records import Outcome, PoolRow, Verdict, stable_hash
+from mr3.records import Outcome, PoolRow, Task, Verdict, stable_hash
 from rewards.collect import Collector
 from rewards.label import LabelConfig
+from rewards.planning import Judgement, judge_prompt, task_id
 from rewards.selection.config import PairsConfig
-from rewards.tasks import Unit, judgements, units
+from rewards.tasks import TaskMaker
 
-Say = Callable[[PoolRow, Unit], str | None]
+Say = Callable[[PoolRow, Task], str | None]
 """What a judge says of a task: a legal score (of the order as given), or None for a failed verdict."""
 TABLES = ("prompts", "responses", "verdicts", "comparisons")
 RUBRIC = {"name": "house", "criteria": [{"name": "correct", "description": "The number is right | `so`."}]}
@@ -37,28 +38,27 @@ def write_label(folder: Path, rows: Sequence[PoolRow], say: Say, **changes: Any)
     config = build_config(LabelConfig, {"output_dir": folder, **settings}, "test")
     with stage_run("label", config) as stage, Collector(folder, config.tasks, config.pairs, None) as collector:
         for row in rows:
+            maker = TaskMaker(row, config.tasks)
             verdicts = []
-            for unit in units(row, config.tasks):
-                score = say(row, unit)
-                for swapped, sample in judgements(config.tasks):
-                    verdicts.append(_verdict(config, unit, score, swapped, sample))
+            for judgement in next(judge_prompt(row, config.tasks), []):
+                task = maker.task(task_id(row.prompt_id, judgement), judgement.response_ids)
+                verdicts.append(_verdict(config, task, say(row, task), judgement))
             collector.prompt(row, verdicts)
         stage.metrics = {"flip_rate": {"value": 0.1, "n": 10, "interval": [0.0, 0.3]}}
     return folder
 
 
-def _verdict(config: LabelConfig, unit: Unit, score: str | None, swapped: bool, sample: int) -> Verdict:
+def _verdict(config: LabelConfig, task: Task, score: str | None, judgement: Judgement) -> Verdict:
     rubric = config.rubric.content_hash
+    asked = (task.model_dump(mode="json")["input"], task.responses, rubric, judgement.swapped, judgement.sample)
     return Verdict(
-        id=stable_hash(
-            unit.task.model_dump(mode="json")["input"], unit.task.responses, rubric, swapped, sample, length=16
-        ),
-        task_id=unit.task.id,
+        id=stable_hash(*asked, length=16),
+        task_id=task.id,
         outcome=Outcome.PARSE_FAILED if score is None else Outcome.OK,
         score=score,
         reason="no verdict" if score is None else None,
-        swapped=swapped,
-        sample=sample,
+        swapped=judgement.swapped,
+        sample=judgement.sample,
         judge=f"{config.judge.model}@1",
         rubric_hash=rubric,
     )
@@ -67,19 +67,19 @@ def _verdict(config: LabelConfig, unit: Unit, score: str | None, swapped: bool, 
 def by_lot(seed: int, labels: Sequence[str | None]) -> Say:
     """A judge that draws its answer by a hash of the texts, the same for A/B and B/A of two texts."""
 
-    def say(row: PoolRow, unit: Unit) -> str | None:
-        texts = sorted(unit.task.responses)
+    def say(row: PoolRow, task: Task) -> str | None:
+        texts = sorted(task.responses)
         drawn = labels[int(stable_hash(seed, row.prompt_id, texts, length=8), 16) % len(labels)]
-        if unit.task.mode == "pairwise" and texts != list(unit.task.responses):
+        if task.mode == "pairwise" and texts != list(task.responses):
             return {"Assistant A": "Assistant B", "Assistant B": "Assistant A"}.get(drawn or "", drawn)
         return drawn
 
     return say
 
 
-def by_length(_: PoolRow, unit: Unit) -> str:
+def by_length(_: PoolRow, task: Task) -> str:
     """A pairwise judge for whom longer is better."""
-    a, b = (len(text) for text in unit.task.responses)
+    a, b = (len(text) for text in task.responses)
     return "Assistant A" if a > b else "Assistant B" if b > a else "Tie"
 
 

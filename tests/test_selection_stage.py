@@ -294,7 +294,7 @@ def test_languages_in_balance(tmp_path: Path) -> None:
 def test_margins_are_between_the_thresholds(tmp_path: Path) -> None:
     scores = {"w": "1", "x": "2", "y": "4", "z": "5"}
     rows = [pool_row("p", {k: k for k in scores})]
-    label = write_label(tmp_path / "l", rows, lambda _, unit: scores[unit.task.responses[0]], mode="pointwise")
+    label = write_label(tmp_path / "l", rows, lambda _, task: scores[task.responses[0]], mode="pointwise")
     found = {}
     for low, high in ((0.0, 1.0), (0.5, 1.0), (0.25, 0.5)):
         config = pairs_config(tmp_path / f"{low}-{high}", [label], min_margin=low, max_margin=high)
