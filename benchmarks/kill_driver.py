@@ -97,8 +97,7 @@ def run() -> Result:
         hits: Counter[str] = Counter()
         for kind in kinds:
             hits[kind] += _kill(config, store, rng, kind, address)
-        quick = {"model": str(model), "backend": NAME, "engine": {"log": str(log)}}
-        last = label(label_config(root / "killed", pool, model, judge=quick, stream=stream), address)
+        last = label(config, address)
         calm = label(label_config(root / "calm", pool, model, stream=stream), address)
         ids, twice = _stored_twice(store)
         same = _same(root / "killed" / "label", root / "calm" / "label")
