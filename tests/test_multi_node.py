@@ -148,7 +148,7 @@ def test_every_verdict_once_over_two_nodes(
             process.kill()
         asked = len(prompts)
     check(tmp_path)
-    # What was at work on the dead node is asked again: CONCURRENCY tasks of as many batches, both orders of each prompt.
+    # What was at work on the dead node is asked again: CONCURRENCY tasks of as many batches, both orders of each.
     again = 0 if event == "none" else 2 * CONCURRENCY * CONCURRENCY * BATCH
     assert 2 * PROMPTS <= asked <= 2 * PROMPTS + again
 
