@@ -24,7 +24,7 @@ from mr3.inference.store import Store
 from tests.rewards_support import judge_server, make_judge, scripted
 
 ROOT = Path(__file__).resolve().parents[1]
-PROMPTS = 120
+PROMPTS = 160
 BATCH, CONCURRENCY, CPUS_PER_NODE = 4, 2, 4
 RUBRIC = {"name": "house", "criteria": [{"name": "correct", "description": "The number is right."}]}
 
@@ -76,6 +76,7 @@ def label_config(folder: Path, cpus_per_replica: int) -> Path:
         "pool": str(folder / "pool.jsonl"),
         "judge": {"model": str(make_judge(folder / "judge")), "backend": "endpoint"},
         "rubric": RUBRIC,
+        "canaries": {"per_language": 0},
         "stream": {
             "replicas_min": 2,
             "replicas_max": 2,
@@ -147,8 +148,8 @@ def test_every_verdict_once_over_two_nodes(
             process.kill()
         asked = len(prompts)
     check(tmp_path)
-    # What was in flight on the dead node is asked again: at most its hand-overs, both orders of each prompt.
-    again = 0 if event == "none" else 2 * CONCURRENCY * BATCH
+    # What was at work on the dead node is asked again: CONCURRENCY tasks of as many batches, both orders of each.
+    again = 0 if event == "none" else 2 * CONCURRENCY * CONCURRENCY * BATCH
     assert 2 * PROMPTS <= asked <= 2 * PROMPTS + again
 
 
@@ -158,7 +159,8 @@ def check(folder: Path) -> None:
     assert len({v["id"] for v in verdicts}) == len(verdicts) == 2 * PROMPTS
     assert {v["outcome"] for v in verdicts} == {"ok"}
     assert {v["prompt_id"] for v in verdicts} == {f"p{i}" for i in range(PROMPTS)}
-    assert {name for name, _ in Store(folder / "store").items()} == {v["id"] for v in verdicts}
+    store = Store(folder / "store")
+    assert store.catch_up() == len(verdicts) and {name for name, _ in store.items()} == {v["id"] for v in verdicts}
     preferences = pq.read_table(folder / "label" / "preferences.parquet").to_pylist()
     assert {(p["chosen_id"], p["rejected_id"]) for p in preferences} == {(f"p{i}-x", f"p{i}-y") for i in range(PROMPTS)}
     metrics = metrics_of(folder / "label")

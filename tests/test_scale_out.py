@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import shlex
@@ -28,6 +29,7 @@ VALUES = {
     "MR3_CLAIM": "claim",
     "MR3_JUDGE": "/shared/judge",
     "MR3_SHARED": "/shared",
+    "MR3_SECRET": "keys",
     "HELPSTEER3_COMMIT": "0" * 40,
 }
 # Fields of ray.io/v1 that the manifests may use (KubeRay's API reference, 1.6 and 1.7).
@@ -180,6 +182,44 @@ def test_a_submitted_job_gets_its_config_and_variables(tmp_path: Path) -> None:
         and "RAY_AUTH_TOKEN" not in sent
         and "OTHER" not in sent
     )
+
+
+def test_the_service_names_the_application_that_its_parts_look_for() -> None:
+    from rewards.serving.builder import BuilderArguments, application
+    from rewards.serving.deployment import APPLICATION
+
+    document = yaml.safe_load(rendered(EXAMPLES / "kuberay" / "serve-rayservice.yaml").stdout)
+    ((app,),) = [yaml.safe_load(document["spec"]["serveConfigV2"])["applications"]]
+    assert app["name"] == APPLICATION, "replicas find each other by this name"
+    module, _, function = app["import_path"].partition(":")
+    assert getattr(importlib.import_module(module), function) is application
+    assert BuilderArguments.model_validate(app["args"]).config.name == "serve.yaml"
+
+
+def test_the_builder_takes_a_config_and_refuses_a_service_without_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.serve._private.api import call_user_app_builder_with_args_if_necessary as as_ray_does
+
+    from rewards.serving.builder import application
+    from tests.rewards_support import make_judge
+
+    monkeypatch.setenv("MR3_SHARED", str(tmp_path))
+    monkeypatch.setenv("MR3_JUDGE", str(make_judge(tmp_path / "judge")))
+    given = {"config": str(EXAMPLES / "serve.yaml")}
+    with pytest.raises(ValueError, match="unknown key"):
+        application({**given, "port": 1})
+    with pytest.raises(ValueError, match="MR3_API_KEYS, which holds no key"):
+        application(given)
+    monkeypatch.setenv("MR3_API_KEYS", "long-enough-key")
+    assert as_ray_does(application, given)
+    local = tmp_path / "serve.yaml"
+    text = (
+        (EXAMPLES / "serve.yaml").read_text().replace("api_keys_env: MR3_API_KEYS", "").replace("0.0.0.0", "localhost")
+    )
+    local.write_text(text)
+    with pytest.raises(ValueError, match="can be reached by others"):
+        application({"config": str(local)})
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
