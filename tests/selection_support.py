@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,11 @@ def write_label(folder: Path, rows: Sequence[PoolRow], say: Say, **changes: Any)
                 task = maker.task(task_id(row.prompt_id, judgement), judgement.response_ids)
                 verdicts.append(_verdict(config, task, say(row, task), judgement))
             collector.prompt(row, verdicts)
-        stage.metrics = {"flip_rate": {"value": 0.1, "n": 10, "interval": [0.0, 0.3]}}
+        counts = Counter(row.language for row in rows for _ in row.responses)
+        stage.metrics = {
+            "flip_rate": {"value": 0.1, "n": 10, "interval": [0.0, 0.3]},
+            "languages": {language: {"responses": n} for language, n in counts.items()},
+        }
     return folder
 
 
