@@ -171,7 +171,7 @@ def _wrong_kind(path: str, body: bytes, lot: random.Random, _: int) -> BadReques
 
 
 def _wrong_key(path: str, body: bytes, lot: random.Random, _: int) -> BadRequest:
-    keys = ["", "Bearer", "Bearer ", "Bearer nobody", "Basic Zm9vOmJhcg==", "\u00ff\u00fe", "Bearer " + "k" * 5_000]
+    keys = ["", "Bearer", "Bearer nobody", "Basic Zm9vOmJhcg==", "\u00ff\u00fe", "Bearer " + "k" * 5_000]
     return BadRequest("wrong key", "POST", path, body, {"content-type": _JSON, "authorization": lot.choice(keys)})
 
 

@@ -22,8 +22,8 @@ from rewards.serving.client import JudgeClient
 from rewards.serving.schema import JudgeResult
 
 _ROUNDS = 4
-_TASKS = 1_024
-_WARM = 128
+_TASKS = 384
+_WARM = 64
 _BATCH = 16
 Ask = Callable[[Sequence[Task]], Awaitable[list[JudgeResult]]]
 

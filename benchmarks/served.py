@@ -83,7 +83,9 @@ def _wait_ready(process: subprocess.Popen[bytes], folder: Path) -> str:
     record, begun = folder / "server.json", time.monotonic()
     while time.monotonic() - begun < _START_S:
         if process.poll() is not None:
-            raise RuntimeError(f"the server ended at once: {(folder / 'server.log').read_text()[-2_000:]}")
+            raise RuntimeError(
+                f"the server ended with {process.returncode}: {(folder / 'server.log').read_text()[-2_000:]}"
+            )
         if record.is_file():
             url: str = read_json(record)["url"]
             return url

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from rewards.serving.client import JudgeClient
+from rewards.serving.ingress import prepare_ingress
 from rewards.serving.schema import JudgeTask
 from tests.rewards_support import make_judge
 from tests.serving_support import HOUSE, KEY
@@ -57,13 +58,34 @@ def test_a_port_in_use_is_a_users_mistake(tmp_path: Path) -> None:
     assert done.returncode == 2 and f"can't listen on 127.0.0.1:{port}" in done.stderr
 
 
+def test_haproxy_is_prepared_before_ray_starts_or_not_at_all(tmp_path: Path) -> None:
+    environment = {"RAY_SERVE_HAPROXY_NBTHREAD": "4"}
+    assert prepare_ingress("proxy", tmp_path, environment) == {} and len(environment) == 1
+    prepare_ingress("haproxy", tmp_path, environment)
+    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1" and environment["RAY_SERVE_HAPROXY_NBTHREAD"] == "4"
+    ports = {value for name, value in environment.items() if name.endswith("_PORT")}
+    assert len(ports) == 3
+    assert prepare_ingress("haproxy", tmp_path, {**environment, "RAY_ADDRESS": "somewhere"}) == {}
+    with pytest.raises(ValueError, match="runs already"):
+        prepare_ingress("haproxy", tmp_path, {"RAY_ADDRESS": "somewhere"})
+
+
 class Server:
     """A running server and what it wrote."""
 
-    def __init__(self, folder: Path, model: Path) -> None:
+    def __init__(self, folder: Path, model: Path, ingress: str) -> None:
         self.folder = folder
         words = ["--output_dir", str(folder), "--judge.model", str(model), "--port", "0", "--replicas.max", "1"]
-        words += ["--api_keys_env", "MR3_TEST_KEYS", "--limits.body_bytes", "20000", "--model_name", "tiny"]
+        words += [
+            "--ingress",
+            ingress,
+            "--api_keys_env",
+            "MR3_TEST_KEYS",
+            "--limits.body_bytes",
+            "20000",
+            "--model_name",
+            "tiny",
+        ]
         words += ["--limits.tasks_in_flight", "64", "--limits.tasks_per_request", "64"]
         self.log = (folder / "server.log").open("w")
         environment = {**os.environ, "MR3_TEST_KEYS": KEY}
@@ -82,11 +104,11 @@ class Server:
         raise AssertionError(f"not ready: {self.text()}")
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+@pytest.fixture(params=["proxy", "haproxy"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     model = make_judge(tmp_path / "judge", max_output_tokens=400)
     (tmp_path / "serve").mkdir()
-    started = Server(tmp_path / "serve", model)
+    started = Server(tmp_path / "serve", model, request.param)
     try:
         yield started
     finally:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mr3.config import StageConfig
 from mr3.judging.config import JudgeConfig
 from mr3.rubrics import Rubric
+from rewards.serving.ingress import Ingress
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -74,6 +75,11 @@ class ServeConfig(StageConfig):
     )
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535, description="0 takes a free one")
+    ingress: Ingress = Field(
+        "proxy",
+        description="what passes requests to replicas: Ray Serve's proxy, or haproxy (cheaper per request; new in Ray, "
+        "and its statistics page listens on all interfaces)",
+    )
     proxies: Literal["head", "every"] = Field("every", description="listen on the head node, or on every node")
     api_keys_env: str | None = Field(None, description="environment variable with keys, separated by commas")
     api_keys_file: Path | None = Field(None, description="file with one key per line (# begins a comment)")

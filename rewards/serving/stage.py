@@ -2,7 +2,8 @@
 
 Routes: /v1/judge, /v1/rubrics, /v1/chat/completions, /v1/models, /health, /metrics; documents at /docs. When it is
 told to stop, requests in flight are finished, new ones are refused, and the process exits with 0. A server is no
-stage that finishes: the same command starts it again.
+stage that finishes: the same command starts it again. The signal is for this process alone: one to the whole process
+group (systemd's default; KillMode=mixed is right) ends Ray at once, and nothing can be finished.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +24,7 @@ from typing import Any
 from mr3.artifacts import package_versions, write_json
 from mr3.stage import stage_main
 from rewards.serving.config import ServeConfig
+from rewards.serving.ingress import prepare_ingress
 from rewards.serving.keys import load_keys
 from rewards.serving.library import load_library
 
@@ -172,8 +175,10 @@ def run(config: ServeConfig) -> None:
     identity = config.judge.identity()
     if not digests:
         log.warning("no API keys: whoever reaches %s:%d may use the judge", config.host, port)
-    with ray_session():
-        _serve(config, port, identity, digests)
+    with tempfile.TemporaryDirectory(prefix="mr3-") as folder:
+        prepare_ingress(config.ingress, Path(folder))
+        with ray_session():
+            _serve(config, port, identity, digests)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
