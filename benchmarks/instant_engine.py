@@ -1,8 +1,8 @@
 """All work around the engine: an engine that answers at once, through the real `mr3 label`.
 
 Counted: reading the pool, rendering, the length check, ids, parsing, the store's synced writes, and the hand-over to
-the driver, from the first result to the last. `whole_per_s` is over the command's whole wall time, start and tables
-included.
+the driver, from a worker's being ready to the last result. `whole_per_s` is over the command's whole wall time, with
+its start and the tables.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ def _truth(config: LabelConfig) -> Truth | None:
 
 @dataclass
 class Pace:
-    """How fast new verdicts came. The rate counts from the first result: starting an engine is no judging."""
+    """How fast new verdicts came. The rate counts from a worker's being ready: starting one is no judging."""
 
     new: int = 0
     seconds: float = 0.0
@@ -127,11 +127,11 @@ class Pace:
 def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
     """Stream all judgements into the spool."""
     from mr3.judging.run import Work, judge_groups
-    from rewards.worker import LabelWorker, new_verdicts
+    from rewards.worker import LabelWorker, new_verdicts, ready_at
 
     pace = Pace()
     begun = said = time.monotonic()
-    first: tuple[float, int] | None = None
+    ready: float | None = None
     store = config.store or config.output_dir / "store"
     work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
     results = judge_groups(pool.folder, config.judge, store, config.stream, work)
@@ -140,10 +140,11 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
         if int(group) < pool.prompts:  # canaries come behind the pool's own
             pace.new += new_verdicts(payload)
         now = time.monotonic()
-        if first is None:
-            first = (now, pace.new)
-        elif now > first[0]:
-            pace.per_s = (pace.new - first[1]) / (now - first[0])
+        if ready is None:
+            # A result comes when its whole task is done: from the first one on, most of a short run would be over.
+            told = ready_at(payload)
+            ready = begun if told is None else max(begun, now - (time.time() - told))
+        pace.per_s = pace.new / (now - ready) if now > ready else None
         if now - said > _PROGRESS_S:
             said = now
             log.info("%d of %d prompts, %d new verdicts (%.1f/s)", prompts, pool.prompts, pace.new, pace.per_s or 0.0)

@@ -23,8 +23,8 @@ def label_metrics(
 ) -> dict[str, Any]:
     """What goes into metrics.json.
 
-    `verdicts_per_s` counts verdicts that were made in this run, from the first result to the last: the start of the
-    engine is in `stream_s`, and a run without new verdicts has no rate.
+    `verdicts_per_s` counts verdicts that were made in this run, from a worker's being ready to the last result: its
+    start is in `stream_s`, and a run without new verdicts has no rate.
     """
     totals: Counter[str] = Counter()
     for counter in counts.languages.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +22,18 @@ class Judged(BaseModel):
 
     verdicts: list[Verdict]
     new: int
+    ready: float | None = None
 
 
 def new_verdicts(payload: str) -> int:
     """`new` of a `Judged` as JSON, without reading the rest."""
     return int(payload[payload.rindex(":") + 1 : -1])
+
+
+def ready_at(payload: str) -> float | None:
+    """When the worker was ready for its first prompt (seconds since the epoch), without reading the rest."""
+    place = payload.rfind('"ready":')
+    return None if place < 0 else float(payload[place + 8 :].split(",")[0])
 
 
 class _Prompt:
@@ -57,13 +65,13 @@ class _Prompt:
         except StopIteration:
             return []
 
-    def payload(self) -> str:
+    def payload(self, ready: float) -> str:
         """What goes back to the driver."""
-        return f'{{"verdicts":[{",".join(self._verdicts)}],"new":{self._new}}}'
+        return f'{{"verdicts":[{",".join(self._verdicts)}],"ready":{ready:.3f},"new":{self._new}}}'
 
 
 class LabelWorker:
-    """Payload: a pool row as JSON; becomes `{"verdicts": [...], "new": n}`.
+    """Payload: a pool row as JSON; becomes `{"verdicts": [...], "ready": t, "new": n}`.
 
     `new` counts the verdicts that were judged now, not read from the store. All of a prompt stays in one process.
     """
@@ -71,6 +79,7 @@ class LabelWorker:
     def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any]) -> None:
         self.desk: JudgeDesk = open_desk(judge, store, identity)
         self._settings = TaskSettings.model_validate(tasks)
+        self._ready = time.time()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of prompts, a round of all at a time."""
@@ -80,4 +89,4 @@ class LabelWorker:
             answers = await self.desk.ask([p for row in prepared for p in row])
             for prompt, row in zip(live, prepared, strict=True):
                 prompt.take(row, answers)
-        return {"group": batch["group"], "payload": np.array([p.payload() for p in prompts], dtype=object)}
+        return {"group": batch["group"], "payload": np.array([p.payload(self._ready) for p in prompts], dtype=object)}
