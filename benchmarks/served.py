@@ -116,7 +116,7 @@ def direct_judge() -> Any:
     import ray
 
     config = judge_config()
-    config = config.model_copy(update={"model": str(Path(config.model).resolve())})
+    config = config.absolute()
     environment = {"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}}
     actor = ray.remote(DirectJudge).options(num_cpus=1, max_concurrency=1_000, runtime_env=environment).remote(config)
     ray.get(actor.__ray_ready__.remote())

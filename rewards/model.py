@@ -131,7 +131,7 @@ class RewardModel:
             raise ValueError(f"samples is {samples}: give 1 or more")
         self._judge = judge
         self._combine: Combine = combine
-        self._orders = (False, True) if orders == "both" else (False,)
+        self._orders = (False,) if orders == "one" else (False, True)  # a single comparison is the final one
         self._samples = samples
         self._tie_margin = tie_margin
 

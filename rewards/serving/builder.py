@@ -44,9 +44,7 @@ def application(args: dict[str, Any]) -> Application:
         raise ValueError(
             f"{file}: a service can be reached by others: set api_keys_env or api_keys_file, or open_to_all: true"
         )
-    judge = config.judge
-    if Path(judge.model).is_dir():  # replicas may have another working directory
-        judge = judge.model_copy(update={"model": str(Path(judge.model).resolve())})
+    judge = config.judge.absolute()  # replicas may have another working directory
     # What was read here is not read again on the replicas' nodes, which may lack the file or the variable.
     read = {"judge": judge, "rubrics": {}, "api_keys_env": None, "api_keys_file": None, "open_to_all": True}
     return judge_application(

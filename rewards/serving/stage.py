@@ -54,9 +54,7 @@ def _free_port(host: str, port: int) -> int:
 
 def _absolute(config: ServeConfig, port: int) -> ServeConfig:
     """Replicas may have another working directory; what was read here already is not read again there."""
-    judge = config.judge
-    if Path(judge.model).is_dir():
-        judge = judge.model_copy(update={"model": str(Path(judge.model).resolve())})
+    judge = config.judge.absolute()  # replicas may have another working directory
     return config.model_copy(
         update={"judge": judge, "port": port, "rubrics": {}, "api_keys_env": None, "api_keys_file": None}
         | {"open_to_all": True}
