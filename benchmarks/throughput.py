@@ -55,13 +55,13 @@ class LongTailWorker(LabelWorker):
         super().__init__(judge, store, identity, tasks)
         inner = self.desk.judge
         self.desk.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
-        self._ready, self._warm = Path(ready), asyncio.Lock()
+        self._ready_file, self._warm = Path(ready), asyncio.Lock()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         async with self._warm:
-            if not self._ready.exists():
+            if not self._ready_file.exists():
                 await self.desk.judge.engine.generate(warm_requests())
-                self._ready.write_text(str(time.time()))
+                self._ready_file.write_text(str(time.time()))
         return await super().__call__(batch)
 
 
