@@ -8,23 +8,44 @@ from __future__ import annotations
 import hashlib
 import json
 from enum import StrEnum
+from functools import cache
+from itertools import permutations
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.rubrics import Rubric
 
-Mode = Literal["pointwise", "pairwise", "binary"]
+Mode = Literal["pointwise", "pairwise", "binary", "listwise", "choice"]
+PoolMode = Literal["pointwise", "pairwise", "binary"]
+"""How responses of a pool are judged: a choice has no responses, a list gives no pair that was compared twice."""
 Strategy = Literal["eng-eng", "tgt-eng", "tgt-tgt", "tgt-tgt-translated"]
 
 PAIRWISE_LABELS = ("Assistant A", "Assistant B", "Tie")
 BINARY_LABELS = ("true", "false")
 POINTWISE_LABELS = ("1", "2", "3", "4", "5")
+CHOICE_LABELS = ("A", "B", "C", "D")
 DEFAULT_LABELS: dict[str, tuple[str, ...]] = {
     "pairwise": PAIRWISE_LABELS,
     "binary": BINARY_LABELS,
     "pointwise": POINTWISE_LABELS,
+    "choice": CHOICE_LABELS,
 }
+MAX_LISTED = 5
+"""Responses of one list-wise task: every order of them is a legal score, and 5 have 120 (more: knockout plans)."""
+_RESPONSES: dict[str, range] = {
+    "pointwise": range(1, 2),
+    "pairwise": range(2, 3),
+    "binary": range(2),
+    "listwise": range(2, MAX_LISTED + 1),
+    "choice": range(1),
+}
+
+
+@cache
+def ranking_labels(n: int) -> tuple[str, ...]:
+    """The legal scores of a list-wise task of n responses, best first: `A > B > C`, `A > C > B`, ..."""
+    return tuple(" > ".join(order) for order in permutations("ABCDE"[:n]))
 
 
 class Record(BaseModel):
@@ -43,7 +64,8 @@ class Message(Record):
 class Task(Record):
     """One question for the judge: t, i, a and r of the paper (section 2).
 
-    `responses` holds two texts for pairwise (A first), one for pointwise and binary.
+    `responses` holds two texts for pairwise (A first), one for pointwise, one or none for binary (a prompt may be
+    what is classified), 2 to 5 for listwise, none for choice (the options are part of the input, or `options`).
     `language` is the language of the input, as an ISO 639 code.
     """
 
@@ -55,19 +77,24 @@ class Task(Record):
     language: str
     instruction: str | None = Field(None, description="replaces the profile's own instruction text")
     reference: str | None = None
+    family: str | None = Field(None, description="task family (mr3.families): decides headings and schema texts")
+    options: str | None = Field(None, description="the answer options of a choice, one to a line")
 
     @model_validator(mode="after")
     def _count_responses(self) -> Task:
-        wanted = 2 if self.mode == "pairwise" else 1
-        if len(self.responses) != wanted:
-            raise ValueError(
-                f"task {self.id!r}: mode {self.mode} takes {wanted} response(s), got {len(self.responses)}"
-            )
+        wanted = _RESPONSES[self.mode]
+        if len(self.responses) not in wanted:
+            shown = str(wanted[0]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"
+            raise ValueError(f"task {self.id!r}: mode {self.mode} takes {shown} response(s), got {len(self.responses)}")
+        if self.rubric.absent and self.mode != "choice":
+            raise ValueError(f"task {self.id!r}: only a choice can be judged without a rubric, not mode {self.mode}")
         return self
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The legal scores, in order."""
+        if self.mode == "listwise":
+            return ranking_labels(len(self.responses))
         return tuple(self.rubric.levels) or DEFAULT_LABELS[self.mode]
 
 

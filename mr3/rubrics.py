@@ -44,10 +44,13 @@ class Rubric(BaseModel):
     language: str = "en"
     criteria: list[Criterion] = Field(default_factory=list)
     levels: dict[str, str] = Field(default_factory=dict)
+    absent: bool = Field(False, description="there is no rubric: only multiple choice goes without one")
 
     @model_validator(mode="after")
     def _named_once(self) -> Rubric:
-        if not self.criteria and not self.levels:
+        if self.absent and (self.criteria or self.levels):
+            raise ValueError(f"rubric {self.name!r} is absent, and yet has criteria or levels: leave one out")
+        if not self.absent and not self.criteria and not self.levels:
             raise ValueError(f"rubric {self.name!r} has neither criteria nor levels: name at least one criterion")
         for kind in ("name", "description"):
             values = [getattr(c, kind).strip().casefold() for c in self.criteria]
@@ -68,7 +71,7 @@ class Rubric(BaseModel):
     @cached_property
     def content_hash(self) -> str:
         """Of what the judge sees (not of the rubric's name)."""
-        seen = self.model_dump(exclude={"name"})
+        seen = self.model_dump(exclude={"name"} if self.absent else {"name", "absent"})
         blob = json.dumps(seen, ensure_ascii=False, sort_keys=True)
         return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
 

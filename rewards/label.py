@@ -28,7 +28,7 @@ from mr3.checking import compare, load_checker
 from mr3.config import StageConfig
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
-from mr3.records import Mode, PoolRow
+from mr3.records import PoolMode, PoolRow
 from mr3.rubrics import Rubric
 from mr3.stage import stage_main
 from rewards.canaries import CanaryDraw, CanarySettings, check_limit
@@ -53,7 +53,7 @@ class LabelConfig(StageConfig):
     )
     judge: JudgeConfig
     rubric: Rubric = Field(description="the one house rubric, by which every response is judged")
-    mode: Mode = "pairwise"
+    mode: PoolMode = "pairwise"
     instruction: str | None = Field(None, description="replaces the prompt profile's own instruction")
     plan: str = Field("all_pairs", description="what is compared: all_pairs, circular, chain or knockout")
     comparisons_per_prompt: int | None = Field(None, ge=1, description="at most so many comparisons per prompt")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mr3.records import Mode, PoolRow, Task
+from mr3.records import PoolMode, PoolRow, Task
 from mr3.rubrics import Rubric
 from rewards.model import Combine, Orders
 from rewards.plans import ONE_ROUND, PLANS
@@ -30,7 +30,7 @@ class TaskSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     rubric: Rubric = Field(description="the one house rubric, by which every response is judged")
-    mode: Mode = "pairwise"
+    mode: PoolMode = "pairwise"
     instruction: str | None = Field(None, description="replaces the prompt profile's own instruction")
     plan: str = Field("all_pairs", description="what is compared: all_pairs, circular, chain or knockout")
     comparisons_per_prompt: int | None = Field(None, ge=1, description="at most so many comparisons per prompt")

@@ -121,7 +121,7 @@ def test_samples_vote() -> None:
     ("task", "said"),
     [
         ({**SINGLE, "rubric": "nowhere"}, "no rubric 'nowhere' here (known: house)"),
-        ({**SINGLE, "responses": ["a", "b"]}, "mode binary takes 1 response(s), got 2"),
+        ({**SINGLE, "responses": ["a", "b"]}, "mode binary takes 0 to 1 response(s), got 2"),
         ({**PAIR, "responses": ["a"]}, "mode pairwise takes 2 response(s), got 1"),
         ({**PAIR, "rubric": {"levels": {"good": "x", "bad": "y"}}}, "can't be judged in both orders"),
         ({**SINGLE, "mode": "pointwise"}, "trained for pairwise, binary, not pointwise"),

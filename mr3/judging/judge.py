@@ -17,7 +17,7 @@ from mr3.inference.engine import Completion, Engine, Request, Sampling
 from mr3.judge_card import JudgeCard
 from mr3.judging.chat import ChatPrompt
 from mr3.judging.expected import Reading, answer_until_score, read_tokens, settle
-from mr3.judging.scale import expected_score, mirrored
+from mr3.judging.scale import VALUED, expected_score, mirrored
 from mr3.parsing import Parsed, parse
 from mr3.prompts import render
 from mr3.records import Outcome, Record, Task, Verdict, stable_hash
@@ -200,7 +200,7 @@ class Judge:
             task_id=item.task.id,
             outcome=parsed.outcome,
             score=score,
-            expected=expected_score(distribution, labels, mode) if distribution is not None else None,
+            expected=expected_score(distribution, labels, mode) if distribution and mode in VALUED else None,
             distribution=distribution,
             outside_mass=outside,
             repaired=parsed.repaired,

@@ -10,6 +10,8 @@ from mr3.records import Mode
 
 _PAIRS = (("Assistant A", "Assistant B"), ("Response 1", "Response 2"))
 _MIRROR = {**dict(_PAIRS), **{b: a for a, b in _PAIRS}}
+VALUED: frozenset[Mode] = frozenset({"pointwise", "pairwise", "binary"})
+"""Modes whose labels are numbers of some kind; an option or an order of responses has no mean."""
 _FIRST_WINS = {"Assistant A": 1.0, "Assistant B": 0.0, "Response 1": 1.0, "Response 2": 0.0}
 
 

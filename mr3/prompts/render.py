@@ -114,13 +114,15 @@ def _compact_system(shared: _ByContent) -> str:
 
 
 def _compact(task: Task) -> Rendered:
+    if task.mode not in _compact_texts()["instruction"]:
+        raise ValueError(f"task {task.id!r}: the profile compact has no texts for mode {task.mode}; use mr3-train")
     head = _compact_texts()["headings"]
     system = _compact_system(_ByContent(task))
     sections = [_section(head["input"], _conversation(task))]
     if task.reference is not None:
         sections.append(_section(head["reference"], _body(task.reference)))
     titles = ["Assistant A", "Assistant B"] if task.mode == "pairwise" else [head["response"]]
-    sections += [_section(title, _body(text)) for title, text in zip(titles, task.responses, strict=True)]
+    sections += [_section(title, _body(text)) for title, text in zip(titles, task.responses, strict=False)]
     sections.append(f"# {_compact_answer(task)}")
     return Rendered(system=system, user="\n".join(sections).rstrip("\n"))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from mr3.artifacts import metrics_of
 from mr3.judging.scale import label_values
-from mr3.records import Mode
+from mr3.records import PoolMode
 from mr3.rubrics import Rubric
 from rewards.model import compare_scores, scored
 from rewards.records import Comparison
@@ -29,7 +29,7 @@ class Source:
     folder: Path
     name: str
     weight: float
-    mode: Mode
+    mode: PoolMode
     scale: tuple[str, ...]
     tie_margin: float
     judge: str

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from mr3.records import Message, Mode
+from mr3.records import Message, PoolMode
 from mr3.rubrics import Rubric
 from rewards.serving.client import JudgeClient, JudgeRefused, JudgeUnavailable
 from rewards.serving.schema import JudgeStrategy, JudgeTask
@@ -51,7 +51,7 @@ class TrlReward:
         client: JudgeClient,
         rubric: Rubric | str,
         *,
-        mode: Mode = "binary",
+        mode: PoolMode = "binary",
         language: str = "en",
         reference_column: str | None = None,
         strategy: JudgeStrategy | None = None,
