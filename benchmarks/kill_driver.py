@@ -2,7 +2,8 @@
 
 Most kills come between the first and the last verdict, some of them while a part of the store is being written, some
 before and after. The engine waits a little per call, so that 30 kills find work left. Every call is logged, so that
-judgements which were made twice are counted, not guessed.
+judgements which were made twice are counted, not guessed. A second, shorter run does the same with the demo's judge on
+vLLM, greedy in fp32: there the text of every verdict must be equal too.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from typing import Any
 
 from benchmarks.instant import NAME
 from benchmarks.registry import Bar, Benchmark, Result
+from benchmarks.runs import demo_judge
 from benchmarks.workload import base_judge, environment, label, label_command, label_config, write_pool
 
 KILLS, PROMPTS, RESPONSES = 30, 6_000, 4
 BATCH, CONCURRENCY, WAIT_S = 4, 4, 0.5
 _TABLES = ("prompts", "responses", "verdicts", "comparisons", "preferences")
+GREEDY_KILLS, GREEDY_PROMPTS = 4, 150
 _PATIENCE_S = 180.0
 
 
@@ -80,6 +83,24 @@ def _same(a: Path, b: Path) -> bool:
     return all(pq.read_table(a / f"{t}.parquet").equals(pq.read_table(b / f"{t}.parquet")) for t in _TABLES)
 
 
+def _greedy(root: Path, address: str, rng: random.Random) -> dict[str, int]:
+    """The demo's judge on vLLM, killed and started again, against a calm run: tables that differ, kills that hit."""
+    pool = write_pool(root / "pool.jsonl", GREEDY_PROMPTS, RESPONSES)
+    engine = {"dtype": "float32", "kv_cache_memory_bytes": 256 << 20}
+    judge = {"model": str(demo_judge()), "engine": engine, "sampling": {"temperature": 0.0}}
+    stream = {"batch_groups": BATCH, "concurrency": CONCURRENCY}
+    config = label_config(root / "killed", pool, demo_judge(), judge=judge, stream=stream)
+    hits = sum(_kill(config, root / "killed" / "store", rng, "between", address) for _ in range(GREEDY_KILLS))
+    last = label(config, address)
+    calm = label(label_config(root / "calm", pool, demo_judge(), judge=judge, stream=stream), address)
+    same = _same(root / "killed" / "label", root / "calm" / "label")
+    return {
+        "greedy_unequal_tables": int(not same),
+        "greedy_lost": calm["verdicts"] - last["verdicts"],
+        "greedy_kills_between": hits,
+    }
+
+
 def run() -> Result:
     """The killed run against one that nobody disturbed."""
     from mr3.inference.session import ray_session
@@ -102,6 +123,7 @@ def run() -> Result:
         ids, twice = _stored_twice(store)
         same = _same(root / "killed" / "label", root / "calm" / "label")
         again = _judged(log) - calm["verdicts"]
+        greedy = _greedy(root / "greedy", address, rng)
     # What one process may have given to its engine at once: batches of each of the tasks that it runs side by side.
     flight = BATCH * RESPONSES * 2 * CONCURRENCY**2
     return Result(
@@ -111,6 +133,7 @@ def run() -> Result:
             "ids_not_stored": calm["verdicts"] - ids,
             "judged_again_per_kill": again / KILLS,
             "kills_between_first_and_last": hits["between"] + hits["write"],
+            **greedy,
         },
         n=KILLS,
         bars={
@@ -119,6 +142,8 @@ def run() -> Result:
             "ids_not_stored": Bar("at_most", 0),
             "judged_again_per_kill": Bar("at_most", flight),
             "kills_between_first_and_last": Bar("at_least", 20),
+            "greedy_unequal_tables": Bar("at_most", 0),
+            "greedy_lost": Bar("at_most", 0),
         },
         details={"kills": dict(hits), "in_flight_at_most": flight, "ids_in_two_parts": twice, "judged_again": again},
     )
