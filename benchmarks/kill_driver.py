@@ -2,8 +2,7 @@
 
 Most kills come between the first and the last verdict, some of them while a part of the store is being written, some
 before and after. The engine waits a little per call, so that 30 kills find work left. Every call is logged, so that
-judgements which were made twice are counted, not guessed. A second, shorter run does the same with the demo's judge on
-vLLM, greedy in fp32: there the text of every verdict must be equal too.
+judgements which were made twice are counted, not guessed. (With a real engine: kill-greedy.)
 """
 
 from __future__ import annotations
@@ -19,13 +18,11 @@ from typing import Any
 
 from benchmarks.instant import NAME
 from benchmarks.registry import Bar, Benchmark, Result
-from benchmarks.runs import demo_judge
 from benchmarks.workload import base_judge, environment, label, label_command, label_config, write_pool
 
 KILLS, PROMPTS, RESPONSES = 30, 6_000, 4
 BATCH, CONCURRENCY, WAIT_S = 4, 4, 0.5
 _TABLES = ("prompts", "responses", "verdicts", "comparisons", "preferences")
-GREEDY_KILLS, GREEDY_PROMPTS = 4, 150
 _PATIENCE_S = 180.0
 
 
@@ -43,7 +40,7 @@ def _wait(condition: Any, child: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _kill(config: Path, store: Path, rng: random.Random, kind: str, address: str) -> bool:
+def kill_once(config: Path, store: Path, rng: random.Random, kind: str, address: str) -> bool:
     """Start the run and kill it at an instant of that kind; False when it had ended before."""
     before = _parts(store)
     child = subprocess.Popen(
@@ -77,28 +74,10 @@ def _stored_twice(store: Path) -> tuple[int, int]:
     return len(count), sum(n > 1 for n in count.values())
 
 
-def _same(a: Path, b: Path) -> bool:
+def same_tables(a: Path, b: Path) -> bool:
     import pyarrow.parquet as pq
 
     return all(pq.read_table(a / f"{t}.parquet").equals(pq.read_table(b / f"{t}.parquet")) for t in _TABLES)
-
-
-def _greedy(root: Path, address: str, rng: random.Random) -> dict[str, int]:
-    """The demo's judge on vLLM, killed and started again, against a calm run: tables that differ, kills that hit."""
-    pool = write_pool(root / "pool.jsonl", GREEDY_PROMPTS, RESPONSES)
-    engine = {"dtype": "float32", "kv_cache_memory_bytes": 256 << 20}
-    judge = {"model": str(demo_judge()), "engine": engine, "sampling": {"temperature": 0.0}}
-    stream = {"batch_groups": BATCH, "concurrency": CONCURRENCY}
-    config = label_config(root / "killed", pool, demo_judge(), judge=judge, stream=stream)
-    hits = sum(_kill(config, root / "killed" / "store", rng, "between", address) for _ in range(GREEDY_KILLS))
-    last = label(config, address)
-    calm = label(label_config(root / "calm", pool, demo_judge(), judge=judge, stream=stream), address)
-    same = _same(root / "killed" / "label", root / "calm" / "label")
-    return {
-        "greedy_unequal_tables": int(not same),
-        "greedy_lost": calm["verdicts"] - last["verdicts"],
-        "greedy_kills_between": hits,
-    }
 
 
 def run() -> Result:
@@ -117,13 +96,12 @@ def run() -> Result:
         store = root / "killed" / "store"
         hits: Counter[str] = Counter()
         for kind in kinds:
-            hits[kind] += _kill(config, store, rng, kind, address)
+            hits[kind] += kill_once(config, store, rng, kind, address)
         last = label(config, address)
         calm = label(label_config(root / "calm", pool, model, stream=stream), address)
         ids, twice = _stored_twice(store)
-        same = _same(root / "killed" / "label", root / "calm" / "label")
+        same = same_tables(root / "killed" / "label", root / "calm" / "label")
         again = _judged(log) - calm["verdicts"]
-        greedy = _greedy(root / "greedy", address, rng)
     # What one process may have given to its engine at once: batches of each of the tasks that it runs side by side.
     flight = BATCH * RESPONSES * 2 * CONCURRENCY**2
     return Result(
@@ -133,7 +111,6 @@ def run() -> Result:
             "ids_not_stored": calm["verdicts"] - ids,
             "judged_again_per_kill": again / KILLS,
             "kills_between_first_and_last": hits["between"] + hits["write"],
-            **greedy,
         },
         n=KILLS,
         bars={
@@ -142,8 +119,6 @@ def run() -> Result:
             "ids_not_stored": Bar("at_most", 0),
             "judged_again_per_kill": Bar("at_most", flight),
             "kills_between_first_and_last": Bar("at_least", 20),
-            "greedy_unequal_tables": Bar("at_most", 0),
-            "greedy_lost": Bar("at_most", 0),
         },
         details={"kills": dict(hits), "in_flight_at_most": flight, "ids_in_two_parts": twice, "judged_again": again},
     )
