@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.prompt_cases import published_families, sample_row
 from mr3.families import FAMILIES, FamilyError, TextsMissing, family_of_row, task_of_row
 from mr3.judge_card import JudgeCard, published_card
 from mr3.judging.config import JudgeConfig
 from mr3.prompts import STRATEGIES, OwnTexts, Rendered, Templates, languages_of, neutralise, render
 from mr3.records import Strategy, Task
 from mr3.rubrics import Rubric
-from tests.prompts_support import made_up_language, published, sample_row, write_templates
+from tests.prompts_support import made_up_language, write_templates
 
 PAIR = {"Assistant A": "a is better", "Assistant B": "b is better"}
 ORDER = (r"A: \[qx strict_pair general 1 Assistant A\]", r"B: \[qx strict_pair general 1 Assistant B\]")
@@ -116,7 +117,7 @@ def test_a_choice_has_no_rubric(templates: Templates) -> None:
     assert "[en mcq None description]\n\n    # en mcq response_format_tag\n\n    {" in system
 
 
-@pytest.mark.parametrize("family", published(), ids=lambda f: f.name)
+@pytest.mark.parametrize("family", published_families(), ids=lambda f: f.name)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_strategies_set_prompt_and_thinking_language(templates: Templates, family: Any, strategy: Strategy) -> None:
     found = rendered(templates, family.name, sample_row(family, "qx"), strategy)
