@@ -43,6 +43,7 @@ STAGES: dict[str, Stage] = {
     "grpo": Stage("grpo_experiments.train", "train a judge with rubric-aware rewards", "GrpoConfig"),
     "compare": Stage("grpo_experiments.compare", "compare finished evaluations, paired"),
     "report": Stage("mr3.cli.report", "write summary.json and report.html of a finished demo"),
+    "languages": Stage("mr3.languages.main", "list, show and check the texts of the languages"),
     "config": Stage("mr3.cli.config_copy", "copy the configs of a profile"),
 }
 
