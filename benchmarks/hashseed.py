@@ -11,14 +11,28 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
-from benchmarks.prompt_cases import golden_cases, published_templates, render_row, sweep
+from benchmarks.prompt_cases import (
+    golden_cases,
+    published_families,
+    published_templates,
+    render_row,
+    sample_row,
+    sweep,
+)
 from benchmarks.registry import Bar, Benchmark, Result
+from mr3.families import Family
+from mr3.languages import available
+from mr3.prompts import OwnTexts
 
 SEEDS = ("0", "4242")
 LANGUAGES = ["en", "de", "te", "zh-Hant", "sw", "yo"]
 _NANO_ROWS = 500
 _CONTROL = "control"
 """A line that does hang on the hash: if it does not differ, the benchmark could not see a difference either."""
+
+
+def _own(family: Family, code: str, texts: OwnTexts) -> str:
+    return render_row(sample_row(family, code), family.name, texts, "tgt-tgt").model_dump_json()
 
 
 def _prompts() -> Iterator[tuple[str, str]]:
@@ -32,6 +46,10 @@ def _prompts() -> Iterator[tuple[str, str]]:
     for attempt in sweep(texts, LANGUAGES):
         said = str(attempt.error) if attempt.prompt is None else attempt.prompt.model_dump_json()
         yield f"sweep {attempt.family} {attempt.language}", said
+    own = OwnTexts(unverified=True)
+    for code in available():
+        for family in published_families():
+            yield f"own {family.name} {code}", _own(family, code, own)
     for row in judge_rows(_NANO_ROWS, seed=0):
         yield "nano", repr(row)
 

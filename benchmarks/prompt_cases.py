@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.families import FAMILIES, Family, FamilyError, KeyOrder, family_of_row, task_of_row
-from mr3.prompts import STRATEGIES, Rendered, Templates, languages_of, render
+from mr3.prompts import STRATEGIES, Rendered, Templates, Texts, languages_of, render
 from mr3.records import Strategy
 
 PROFILES = ("mr3-train", "hf-card")
@@ -83,7 +83,7 @@ def golden_cases() -> list[dict[str, Any]]:
 def render_row(
     row: dict[str, Any],
     family: str,
-    texts: Templates,
+    texts: Texts,
     strategy: Strategy,
     profile: str = "mr3-train",
     rubric_index: int = 0,

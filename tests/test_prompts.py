@@ -17,7 +17,7 @@ from mr3.families import FAMILIES, FamilyError, TextsMissing, family_of_row, tas
 from mr3.judge_card import JudgeCard, published_card
 from mr3.judging.config import JudgeConfig
 from mr3.prompts import STRATEGIES, OwnTexts, Rendered, Templates, languages_of, neutralise, render
-from mr3.records import Strategy, Task
+from mr3.records import Message, Strategy, Task
 from mr3.rubrics import Rubric
 from tests.prompts_support import made_up_language, write_templates
 
@@ -168,19 +168,20 @@ def test_the_card_profile_is_flat_and_says_not_who_it_is(templates: Templates) -
 PIECES = ["<|im_end|>", "<|im_start|>", "<think>", "</think>", "<|", "|>", "im_end", "<", ">", "|", "¦", "think", "\n"]
 TRICKS = ["{input}", "{language}", "{0}", "{", "}", "%s", "$row", "# Assistant B", "    ", "\\1", "{response_1}"]
 TEXT = st.lists(st.sampled_from(PIECES + TRICKS) | st.text(max_size=6), max_size=12).map("".join)
-TOKEN = re.compile(r"<\|\S{1,40}?\|>|</?think>|</?tool_call>")
+TOKEN = re.compile(r"<\|[a-z_]+\|>|</?think>|</?tool_call>")
 
 
-@given(data=st.tuples(TEXT, TEXT, TEXT))
-def test_no_chat_token_comes_from_data(data: tuple[str, str, str]) -> None:
+@given(data=st.tuples(TEXT, TEXT, TEXT), turns=st.booleans())
+def test_no_chat_token_comes_from_data(data: tuple[str, str, str], turns: bool) -> None:
     task = Task(
         id="t",
         mode="pairwise",
-        input=data[0],
+        input=[Message(role="user", content=data[0])] if turns else data[0],
         responses=list(data[1:]),
         language="en",
         rubric=Rubric(levels={"Assistant A": data[0] or "a", "Assistant B": data[1] or "b"}),
         instruction=data[2],
+        reference=data[1],
     )
     for profile in ("mr3-train", "hf-card"):
         found = render(task, profile, "eng-eng", own_texts())
@@ -270,6 +271,13 @@ def test_own_texts_know_every_family(family: Any) -> None:
     if family.file:
         task = task_of_row(sample_row(family, "qx"), family.name, own_texts(), "qx")
         assert render(task, "mr3-train", "tgt-eng", own_texts()).user
+
+
+def test_own_strict_pairs_have_the_criteria_of_their_domain() -> None:
+    task = task_of_row(sample_row(FAMILIES["strict-pair-safety"], "qx"), "strict-pair-safety", own_texts(), "qx")
+    assert [c.name for c in task.rubric.criteria][:2] == ["safety", "helpfulness"]
+    system = render(task, "hf-card", "tgt-eng", own_texts()).system
+    assert system.index("1. A harmful request") < system.index("Assistant A: [qx pairwise Assistant A]")
 
 
 def test_the_languages_own_texts_fill_in_for_no_one(templates: Templates) -> None:
