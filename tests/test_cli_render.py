@@ -15,7 +15,7 @@ from benchmarks.prompt_cases import published_families, sample_row
 from mr3.cli.render import main
 from mr3.families import FAMILIES
 from tests.prompts_support import write_templates
-from tests.test_prompts import golden_cases
+from tests.test_prompts_cards import golden_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 
