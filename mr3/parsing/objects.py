@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,10 @@ from mr3.records import Outcome
 
 _CLEAN = {"explanation", "score"}
 _STRICT = json.JSONDecoder(object_pairs_hook=unique, parse_int=Number, parse_float=Number, parse_constant=Number)
+
+
+# Keys that could hold a verdict beside the asked one.
+_RIVAL = re.compile(r"score|rating|verdict|winner|result|final|answer|label|choice|preference|judge?ment|decision")
 
 
 def _strict(text: str) -> dict[str, Any] | None:
@@ -53,6 +58,25 @@ def _canonical(found: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _rival(found: Mapping[str, Any], score: str, labels: tuple[str, ...]) -> str | None:
+    """A further key that gives another legal score under a name for one."""
+    for key, value in found.items():
+        if meaning(key) is None and isinstance(value, str | bool) and _RIVAL.search(key.casefold()):
+            other = legal(value, labels)[0]
+            if other is not None and other != score:
+                return key
+    return None
+
+
+def is_object(text: str) -> bool:
+    """Whether the whole text is one clean JSON object.
+
+    Raises:
+        Ambiguous: when a key of it comes twice.
+    """
+    return _strict(text) is not None
+
+
 def read_object(
     answer: str,
     labels: tuple[str, ...],
@@ -82,7 +106,9 @@ def read_object(
         found = mend(answer, lead=lead) if found is None else found
         if found is None:
             return failed("no closed JSON object ends the answer", trace)
-        found = _canonical(found)
+        written, found = found, _canonical(found)
+    else:
+        written = found
     explanation = found.get("explanation")
     explanation = encodable(explanation) if isinstance(explanation, str) else None
     value = found.get("score")
@@ -94,4 +120,7 @@ def read_object(
         score, mended = aliases.get(plain(str(value))), False
     if score is None:
         return off_scale(value, labels, trace, explanation)
+    rival = _rival(written, score, labels) if len(written) > len(found) else None
+    if rival is not None:
+        return failed(f"the key {encodable(rival)!r} gives another score", trace, explanation)
     return Parsed(Outcome.OK, score, explanation, trace, repaired or mended)

@@ -9,7 +9,7 @@ BLANKS = "".join(chr(c) for c in range(0x3001) if chr(c).isspace())
 # Zero-width and direction marks, which right-to-left text puts around Latin words and digits. The overrides
 # U+202D and U+202E are left out: they show 12 as 21, so a value that holds one is not read.
 MARKS = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u2060\u2066\u2067\u2068\u2069\ufeff"
-_DECORATION = "*_`'\"‘’“”„«»「」『』[](){}<>【】《》"
+_DECORATION = "*_`'\"‘’“”„«»「」『』[]()【】《》"
 EDGES = BLANKS + MARKS + _DECORATION
 _EDGE_SET = frozenset(BLANKS + MARKS)
 _STOPS = ".。｡।۔።"

@@ -11,7 +11,7 @@ does not, so failure rates differ.
 from __future__ import annotations
 
 from mr3.parsing.formats.base import Format, trace_of
-from mr3.parsing.objects import read_object
+from mr3.parsing.objects import is_object, read_object
 from mr3.parsing.parsed import CLOSE, OPEN, Parsed, failed
 from mr3.parsing.scores import side
 
@@ -19,7 +19,7 @@ from mr3.parsing.scores import side
 def _read(text: str, labels: tuple[str, ...]) -> Parsed:
     aliases = {"response 1": side(True, labels), "response 2": side(False, labels)}
     _, closed, answer = text.partition(CLOSE)
-    if closed:
+    if closed and not is_object(text):  # an explanation may quote the tag
         return read_object(answer, labels, trace_of(text), typed=True, aliases=aliases)
     if text.lstrip().startswith(OPEN):
         return failed(f"the trace was never closed with {CLOSE}")
