@@ -1,8 +1,8 @@
 """The parser against an oracle written apart from it: mutated verdicts of all formats, with what each still says.
 
 Counted: invented scores (one came out where none may, or another than the written one), lost ones (a documented
-repair was not made), and mistyped results (another outcome than documented, `repaired` on a clean answer, text that no
-file takes, an exception). Then three parsers with a planted bug must each be caught inventing.
+repair was not made), and mistyped results (another outcome than documented, a repair that is not marked or none that
+is, text that no file takes, an exception). Then three parsers with a planted bug must each be caught inventing.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def examine(case: Case, read: Parser, report: Report) -> None:
         (got.score is not None) != scored
         or (got.reason is None) != scored
         or (case.outcome is not None and got.outcome != case.outcome)
-        or (case.clean and got.repaired)
+        or (scored and case.repaired is not None and got.repaired != case.repaired)
         or not _fits_a_file(got)
     ):
         report.fault("mistyped", case, got)

@@ -34,7 +34,7 @@ def _score(d: Draft, label: str) -> Pair:
 def layout(d: Draft) -> Case:
     pairs = [_reason(d), _score(d, d.truth)]
     d.lot.shuffle(pairs)
-    return d.says("layout and order of keys", d.lead + _object(pairs, d.lot), clean=True)
+    return d.says("layout and order of keys", d.lead + _object(pairs, d.lot), repaired=False)
 
 
 def escaped_keys(d: Draft) -> Case:
@@ -42,7 +42,7 @@ def escaped_keys(d: Draft) -> Case:
         (literal("explanation", d.lot), literal(sentence(d.lot), d.lot)),
         (literal("score", d.lot), literal(d.value)),
     ]
-    return d.says("escaped keys", d.lead + _object(pairs, d.lot), clean=True)
+    return d.says("escaped keys", d.lead + _object(pairs, d.lot), repaired=False)
 
 
 def quoted_verdict(d: Draft) -> Case:
@@ -51,23 +51,25 @@ def quoted_verdict(d: Draft) -> Case:
         [inside, f'"score": "{d.other}"', f"</think> {inside}", f"[[{d.other}]]", f"[RESULT] {d.other}"]
     )
     pairs = [('"explanation"', literal(f"{sentence(d.lot)} {quote}")), _score(d, d.truth)]
-    return d.says("verdict quoted in the explanation", d.lead + _object(pairs, d.lot), clean=True)
+    return d.says("verdict quoted in the explanation", d.lead + _object(pairs, d.lot), repaired=False)
 
 
 def fence(d: Draft) -> Case:
     body = _object([_reason(d), _score(d, d.truth)], d.lot)
     opened = d.lot.choice(["```json\n", "```\n", "```JSON\n"])
-    return d.says("code fence", f"{d.lead}{opened}{body}\n```{d.lot.choice(['', chr(10), '<|im_end|>'])}")
+    return d.says(
+        "code fence", f"{d.lead}{opened}{body}\n```{d.lot.choice(['', chr(10), '<|im_end|>'])}", repaired=True
+    )
 
 
 def prose_in_front(d: Draft) -> Case:
     front = d.lot.choice([sentence(d.lot), f"Score: {d.other}.", f"[RESULT] {d.other}\n", "**Verdict**\n\n```json\n"])
     text = f"{_front(d)}{front}\n{_object([_reason(d), _score(d, d.truth)], d.lot)}"
-    return d.says("prose in front", text + ("\n```" if "```" in front else ""))
+    return d.says("prose in front", text + ("\n```" if "```" in front else ""), repaired=True)
 
 
 def trailing_comma(d: Draft) -> Case:
-    return d.says("trailing comma", d.lead + _object([_reason(d), _score(d, d.truth)], d.lot, end=","))
+    return d.says("trailing comma", d.lead + _object([_reason(d), _score(d, d.truth)], d.lot, end=","), repaired=True)
 
 
 def single_quotes(d: Draft) -> Case:
@@ -77,17 +79,19 @@ def single_quotes(d: Draft) -> Case:
     extra = d.lot.choice([[], [("'checked'", "True")], [("'note to self'", "None")]])
     reason = d.lot.choice([sentence(d.lot), 'it\'s "fine"'])
     pairs = [(quoted("explanation"), quoted(reason)), (quoted("score"), quoted(d.value)), *extra]
-    return d.says("single quotes", d.lead + _object(pairs, d.lot))
+    return d.says("single quotes", d.lead + _object(pairs, d.lot), repaired=True)
 
 
 def line_breaks(d: Draft) -> Case:
     pairs = [('"explanation"', f'"{d.lot.choice(["one", "一"])}\n\ttwo"'), _score(d, d.truth)]
-    return d.says("raw line breaks", d.lead + _object(pairs, d.lot))
+    return d.says("raw line breaks", d.lead + _object(pairs, d.lot), repaired=True)
 
 
 def unescaped_quotes(d: Draft) -> Case:
     text = f'"{d.lot.choice(["the word", "слово", "言葉は"])} "{d.lot.choice(["foo", "да", "犬"])}" is right"'
-    return d.says("unescaped quotes", d.lead + _object([('"explanation"', text), _score(d, d.truth)], d.lot))
+    return d.says(
+        "unescaped quotes", d.lead + _object([('"explanation"', text), _score(d, d.truth)], d.lot), repaired=True
+    )
 
 
 def translated_keys(d: Draft) -> Case:
@@ -95,7 +99,7 @@ def translated_keys(d: Draft) -> Case:
     pick = d.lot.choice([(score, reason), (score, "explanation"), ("score", reason), (score.upper(), reason)])
     around = d.lot.choice(["", "", "**", "\u200f"])
     pairs = [(f'"{pick[1]}"', literal(sentence(d.lot))), (f'"{around}{pick[0]}{around}"', literal(d.value))]
-    return d.says("translated keys", d.lead + _object(pairs, d.lot))
+    return d.says("translated keys", d.lead + _object(pairs, d.lot), repaired=True)
 
 
 def extra_keys(d: Draft) -> Case:
@@ -106,12 +110,12 @@ def extra_keys(d: Draft) -> Case:
     ]
     pairs = [_reason(d), _score(d, d.truth), d.lot.choice(extra)]
     d.lot.shuffle(pairs)
-    return d.says("further keys", d.lead + _object(pairs, d.lot))
+    return d.says("further keys", d.lead + _object(pairs, d.lot), repaired=True)
 
 
 def no_explanation(d: Draft) -> Case:
     pairs = d.lot.choice([[_score(d, d.truth)], [('"explanation"', "null"), _score(d, d.truth)]])
-    return d.says("no explanation", d.lead + _object(pairs, d.lot))
+    return d.says("no explanation", d.lead + _object(pairs, d.lot), repaired=True)
 
 
 def typed(d: Draft) -> Case:
@@ -126,12 +130,12 @@ def typed(d: Draft) -> Case:
 def other_ranking(d: Draft) -> Case:
     items = d.value.split(" > ")
     if len(items) == 1:
-        return d.says("other ranking", d.text, clean=True)
+        return d.says("other ranking", d.text, repaired=False)
     name = d.lot.choice(["Assistant ", "Response ", "assistant ", ""])
     if name == "Response ":
         items = d.lot.choice([items, [str("ABCDE".index(item) + 1) for item in items]])
     value = d.lot.choice([">", " >", "＞", "  >  "]).join(f"{name}{item}" for item in items)
-    return d.says("other ranking", d.lead + d.head + value + d.tail)
+    return d.says_as("other ranking", value)
 
 
 def no_ranking(d: Draft) -> Case:
@@ -210,8 +214,9 @@ def not_this_number(d: Draft) -> Case:
     """Numbers that are close to a label, or need arithmetic to become one."""
     digit = d.value if d.value.isdigit() else "1"
     value = d.lot.choice(
-        [f"{digit}.0000000000000000001", f"{digit}.5", f"{digit}e0", f"0x{digit}", f"0{digit}", f"-{digit}", f"+{digit}",
-         f"{digit}_0", "NaN", "Infinity", "-Infinity", "1e400", "9" * 5000, f"{digit}+0", f"({digit})", f"{digit}j"]
+        [f"{digit}.0000000000000000001", f"{digit}.5", f"{digit}e0", f"0x{digit}", f"0{digit}", f"-{digit}",
+         f"+{digit}", f"{digit}_0", "NaN", "Infinity", "-Infinity", "1e400", "9" * 5000, f"{digit}+0", f"({digit})",
+         f"{digit}j"]
     )  # fmt: skip
     return d.says_nothing("not this number", d.lead + _object([_reason(d), ('"score"', value)], d.lot))
 
@@ -245,5 +250,6 @@ def nesting(d: Draft) -> Case:
 JSON_ONLY: tuple[Mutation, ...] = (
     layout, escaped_keys, quoted_verdict, fence, prose_in_front, trailing_comma, single_quotes, line_breaks,
     unescaped_quotes, translated_keys, extra_keys, no_explanation, typed, other_ranking, no_ranking, twice,
-    rival_key, hidden_in_quotes, inner_score, not_a_score, not_this_number, arithmetic_on_strings, look_alike_key, nesting,
+    rival_key, hidden_in_quotes, inner_score, not_a_score, not_this_number, arithmetic_on_strings, look_alike_key,
+    nesting,
 )  # fmt: skip

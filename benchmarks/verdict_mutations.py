@@ -1,7 +1,7 @@
 """Mutations of valid verdicts together with what each still says: the oracle that the parser is measured against.
 
 The truth of a case is known from how it was made. `truth` is the only score that may come out (None: none may), `must`
-says that the documentation promises it, `outcome` the outcome that it promises.
+says that the documentation promises it; `outcome` and `repaired` are what it promises of them (None: nothing).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Case:
     truth: str | None = None
     must: bool = False
     outcome: str | None = None
-    clean: bool = False
+    repaired: bool | None = None
 
 
 @dataclass
@@ -51,9 +51,13 @@ class Draft:
         head, tail = self.writer.block(value, self.lot)
         return head + value + tail
 
-    def says(self, kind: str, text: str, *, clean: bool = False) -> Case:
+    def says(self, kind: str, text: str, repaired: bool | None = None) -> Case:
         """A text that must be read as the truth."""
-        return Case(kind, self.writer.name, text, self.labels, truth=self.truth, must=True, clean=clean)
+        return Case(kind, self.writer.name, text, self.labels, truth=self.truth, must=True, repaired=repaired)
+
+    def says_as(self, kind: str, value: str) -> Case:
+        """The verdict with its value in another spelling, which must be read as the truth and marked as repaired."""
+        return self.says(kind, self.lead + self.head + value + self.tail, repaired=value != self.value)
 
     def may_say(self, kind: str, text: str) -> Case:
         """A text that may be refused, and if it is read, says the truth."""
@@ -84,7 +88,7 @@ Mutation = Callable[[Draft], Case]
 
 
 def clean(d: Draft) -> Case:
-    return d.says("clean", d.text, clean=True)
+    return d.says("clean", d.text, repaired=False)
 
 
 def end_of_turn(d: Draft) -> Case:
@@ -96,47 +100,35 @@ def blanks(d: Draft) -> Case:
 
 
 def decorated(d: Draft) -> Case:
-    left, right = d.lot.choice(
-        [
-            ("**", "**"),
-            ("**", ".**"),
-            ("", "."),
-            ("", "。"),
-            (" ", " "),
-            ("(", ")"),
-            ("`", "`"),
-            ("_", "_"),
-            ("「", "」"),
-        ]
-    )
-    return d.says("decorated value", d.lead + d.head + left + d.value + right + d.tail)
+    around = ["** **", "** .**", " .", " 。", "( )", "` `", "_ _", "「 」", "[ ]", "《 》"]
+    left, _, right = d.lot.choice(around).partition(" ")
+    return d.says_as("decorated value", left + d.value + right)
 
 
 def marked(d: Draft) -> Case:
-    left, right = d.lot.choice(
-        [("\u200f", ""), ("\u200e", "\u200e"), ("\u2067", "\u2069"), ("\u202b", "\u202c"), ("\u200b", "\ufeff")]
-    )
-    return d.says("direction marks around the value", d.lead + d.head + left + d.value + right + d.tail)
+    around = ["\u200f ", "\u200e \u200e", "\u2067 \u2069", "\u202b \u202c", "\u200b \ufeff", "\u061c \u061c"]
+    left, _, right = d.lot.choice(around).partition(" ")
+    return d.says_as("direction marks around the value", left + d.value + right)
 
 
 def other_digits(d: Draft) -> Case:
     digits = d.lot.choice(DIGITS)
     value = "".join(digits[int(c)] if c in "0123456789" else c for c in d.value)
-    return d.says("other digits", d.lead + d.head + value + d.tail)
+    return d.says_as("other digits", value)
 
 
 def other_case(d: Draft) -> Case:
-    return d.says("other case", d.lead + d.head + d.lot.choice([d.value.lower(), d.value.upper()]) + d.tail)
+    return d.says_as("other case", d.lot.choice([d.value.lower(), d.value.upper()]))
 
 
 def wide(d: Draft) -> Case:
     value = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in d.value)
-    return d.says("full-width value", d.lead + d.head + value + d.tail)
+    return d.says_as("full-width value", value)
 
 
 def wide_blanks(d: Draft) -> Case:
-    blank = d.lot.choice(["  ", "\u00a0", "\u3000", "\t" if d.writer.name != "mr3" and d.writer.name != "r3" else " "])
-    return d.says("other blanks in the value", d.lead + d.head + d.value.replace(" ", blank) + d.tail)
+    blank = d.lot.choice(["  ", "\u00a0", "\u3000", "\t"])
+    return d.says_as("other blanks in the value", d.value.replace(" ", blank))
 
 
 def cut(d: Draft) -> Case:
@@ -153,22 +145,14 @@ def cut_by_length(d: Draft) -> Case:
 
 
 def other_finish(d: Draft) -> Case:
-    finish, outcome = d.lot.choice(
-        [
-            ("too_long", "too_long"),
-            ("timed_out", "timed_out"),
-            ("failed", "engine_failed"),
-            ("content_filter", "engine_failed"),
-        ]
-    )
+    finish = d.lot.choice(["too_long", "timed_out", "failed", "content_filter", "STOP"])
+    outcome = {"too_long": "too_long", "timed_out": "timed_out"}.get(finish, "engine_failed")
     return d.says_nothing("other finish", d.text, finish, outcome)
 
 
 def text_behind(d: Draft) -> Case:
-    more = d.lot.choice(
-        [f" {sentence(d.lot)}", f"\n\n{sentence(d.lot)}", f" no wait, {d.other}", "\n```\nx", " x", ' "score"']
-    )
-    return d.says_nothing("text behind", d.text + more)
+    more = [f" {sentence(d.lot)}", f"\n\n{sentence(d.lot)}", f" no wait, {d.other}", "\n```\nx", " x", ' "score"']
+    return d.says_nothing("text behind", d.text + d.lot.choice(more))
 
 
 def two_blocks(d: Draft) -> Case:
@@ -178,9 +162,11 @@ def two_blocks(d: Draft) -> Case:
 
 
 def off_scale(d: Draft) -> Case:
-    junk = ["8/10", "", ":", "N/A", "-1", "0", "99", "4²", "½", "IV", "④", "四", "four", "4-5", "4 or 5", "NaN", "~4", "4%", "+4", "<4", ">4", "≥4",
-            "\u202e1", "\u202d2", "1\u200b2", "[RESULT] 4", "yes", "?", "score 4", "4 (good)", "I can't judge this",
-            f"{d.value} or {d.other}", f"{d.value}, {d.value}", f"{d.value}/10", f"{d.value}\u202e"]  # fmt: skip
+    junk = [
+        "8/10", "", ":", "N/A", "-1", "0", "99", "4²", "½", "IV", "④", "四", "four", "4-5", "4 or 5", "NaN", "~4", "4%",
+        "+4", "<4", ">4", "≥4", "\u202e1", "\u202d2", "1\u200b2", "[RESULT] 4", "yes", "?", "score 4", "4 (good)",
+        "I can't judge this", f"{d.value} or {d.other}", f"{d.value}, {d.value}", f"{d.value}/10", f"{d.value}\u202e",
+    ]  # fmt: skip
     value = d.lot.choice(junk)
     outcome = "off_scale" if d.writer.name in ("mr3", "r3") else None
     return d.says_nothing("off scale", d.lead + d.head + value + d.tail, outcome=outcome)
@@ -225,12 +211,9 @@ def random_edits(d: Draft) -> Case:
     head, tail = d.lead + d.head, d.tail
     for _ in range(d.lot.randint(1, 3)):
         side = head if d.lot.random() < 0.7 or not tail else tail
-        at = (
-            d.lot.randint(max(0, len(side) - 60), len(side) - 1) if d.lot.random() < 0.7 else d.lot.randrange(len(side))
-        )
-        junk = d.lot.choice(
-            ['"', "'", "{", "}", "[", "]", "\\", ",", ":", "<", ">", "/", " ", "\n", "x", "\u200b", "é", ""]
-        )
+        near = d.lot.random() < 0.7
+        at = d.lot.randint(max(0, len(side) - 60), len(side) - 1) if near else d.lot.randrange(len(side))
+        junk = d.lot.choice([*"\"'{}[]\\,:<>/ \nx\u200bé", ""])
         edited = side[:at] + junk + side[at + d.lot.randint(0, 1) :]
         if side is head:
             head = edited
@@ -242,7 +225,7 @@ def random_edits(d: Draft) -> Case:
 def value_in_json_escape(d: Draft) -> Case:
     """Only JSON formats: the same value spelled in escapes is the same value."""
     text = d.lead + d.head[:-1] + literal(d.value, d.lot) + d.tail[1:]
-    return d.says("escaped value", text, clean=True)
+    return d.says("escaped value", text, repaired=False)
 
 
 ANY_FORMAT: tuple[Mutation, ...] = (

@@ -124,9 +124,17 @@ def _meanings() -> dict[str, str]:
 
 
 MEANINGS = _meanings()
-_SCORES = sorted((word for word, name in MEANINGS.items() if name == "score"), key=len, reverse=True)
-NAMED_SCORE = re.compile(rf"(?:{'|'.join(map(re.escape, _SCORES))})\s*[\"'”’]?\s*[:：=]")
-"""A score word used as a key, in casefolded text."""
+_SCORES = tuple(word for word, name in MEANINGS.items() if name == "score")
+_COLON = re.compile("[:：=]")
+
+
+def names_a_score(text: str) -> bool:
+    """Whether a score word is used as a key anywhere in a text: with a colon or an equals sign behind it."""
+    for colon in _COLON.finditer(text):
+        before = text[max(0, colon.start() - _LONGEST) : colon.start()]
+        if before.casefold().rstrip(f"{BLANKS}\"'”’").endswith(_SCORES):
+            return True
+    return False
 
 
 def _looks_like(word: str) -> bool:

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from mr3.parsing.keys import NAMED_SCORE, unique
+from mr3.parsing.keys import names_a_score, unique
 from mr3.parsing.parsed import CLOSE, OPEN, Ambiguous
 from mr3.parsing.plain import without_end_tokens
 from mr3.parsing.scores import Number
@@ -114,6 +114,6 @@ def _loose(text: str) -> dict[str, Any] | None:
     explanation = explanation[:-1]
     if any(mark in explanation for mark in ("{", "}", OPEN, CLOSE)):
         return None
-    if _KEY_AFTER_QUOTE.search(explanation) or NAMED_SCORE.search(explanation.casefold()):
+    if _KEY_AFTER_QUOTE.search(explanation) or names_a_score(explanation):
         return None
     return {"explanation": explanation, "score": tail[1]}

@@ -36,7 +36,8 @@ def _read(text: str, labels: tuple[str, ...]) -> Parsed:
     tag = tags[0]
     feedback = answer[: tag.start()].rstrip(_AROUND_TAG).lstrip(BLANKS + MARKS)
     explanation = encodable(feedback.removeprefix("Feedback:").strip())
-    value = answer[tag.end() :].strip(_AROUND_TAG)
+    behind = answer[tag.end() :].strip(BLANKS)
+    value = behind.strip(_AROUND_TAG)
     if len(value) > _LONGEST_SCORE or "\n" in value:
         return failed("more than a score follows [RESULT]", trace, explanation)
     if not value:
@@ -47,7 +48,7 @@ def _read(text: str, labels: tuple[str, ...]) -> Parsed:
         score, mended = (side(choice == "a", labels), value != choice.upper()) if choice in ("a", "b") else (None, True)
     if score is None:
         return off_scale(value, labels, trace, explanation)
-    return Parsed(Outcome.OK, score, explanation, trace, mended or tag[0] != "[RESULT]")
+    return Parsed(Outcome.OK, score, explanation, trace, mended or value != behind or tag[0] != "[RESULT]")
 
 
 FORMAT = Format("prometheus", _read, ("pointwise", "pairwise"))
