@@ -182,10 +182,24 @@ def rival_key(d: Draft) -> Case:
 def hidden_in_quotes(d: Draft) -> Case:
     """Text that an unescaped quote may or may not have put outside the explanation."""
     key = d.lot.choice(["score", *(word for word, _ in d.lot.sample(TRANSLATED_KEYS, 3))])
-    quote = d.lot.choice(['"', "'", "“", ""])
-    inside = f'x", {quote}{key}{quote.replace("“", "”")}: {quote or chr(34)}{d.other}'
+    opened, closed = d.lot.choice([('"', '"'), ("'", "'"), ("“", "”"), ("", "")])
+    inside = d.lot.choice(
+        [
+            f'x", {opened}{key}{closed}: "{d.other}',
+            f'x", "verdict": "{d.other}" or "y',
+            f'x"}} and {{"explanation", "{d.other}", "y',
+            f'x" </think> "{d.other}',
+        ]
+    )
     text = f'{{"explanation": "{inside}", "score": "{d.value}"}}'
     return d.says_nothing("hidden in quotes", d.lead + text)
+
+
+def no_trace(d: Draft) -> Case:
+    """Prose and an object without any tag: nobody can tell a trace from an answer."""
+    body = _object([_reason(d), _score(d, d.truth)], d.lot)
+    front = d.lot.choice([f"{sentence(d.lot)}\n", "```json\n{}\n```\n", "x ", "[", "<think>"])
+    return d.says_nothing("no trace", front + body)
 
 
 def inner_score(d: Draft) -> Case:
@@ -250,6 +264,6 @@ def nesting(d: Draft) -> Case:
 JSON_ONLY: tuple[Mutation, ...] = (
     layout, escaped_keys, quoted_verdict, fence, prose_in_front, trailing_comma, single_quotes, line_breaks,
     unescaped_quotes, translated_keys, extra_keys, no_explanation, typed, other_ranking, no_ranking, twice,
-    rival_key, hidden_in_quotes, inner_score, not_a_score, not_this_number, arithmetic_on_strings, look_alike_key,
-    nesting,
+    rival_key, no_trace, hidden_in_quotes, inner_score, not_a_score, not_this_number, arithmetic_on_strings,
+    look_alike_key, nesting,
 )  # fmt: skip

@@ -150,7 +150,7 @@ def _ranking(label: str, labels: tuple[str, ...]) -> str:
     """1-6 for a pair; the reading of HelpSteer3's 1-7 has no middle. Chosen here, not looked up in the parser."""
     if len(labels) == 7:
         return {"1": "1", "2": "2", "3": "3", "5": "4", "6": "5", "7": "6"}[label]
-    return {"Assistant A": "2", "Assistant B": "5", "Response 1": "1", "Response 2": "6"}.get(label, label)
+    return {"Assistant A": "3", "Assistant B": "4", "Response 1": "1", "Response 2": "6"}.get(label, label)
 
 
 def _json_block(value: str, lot: random.Random) -> tuple[str, str]:

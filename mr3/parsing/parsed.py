@@ -33,7 +33,11 @@ class Ambiguous(ValueError):
 
 def encodable(text: str) -> str:
     """The text without lone surrogates, which no file takes (JSON escapes can spell them)."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def failed(reason: str, trace: str | None = None, explanation: str | None = None) -> Parsed:
