@@ -163,13 +163,26 @@ def two_blocks(d: Draft) -> Case:
 
 def off_scale(d: Draft) -> Case:
     junk = [
-        "8/10", "", ":", "N/A", "-1", "0", "99", "4²", "½", "IV", "④", "四", "four", "4-5", "4 or 5", "NaN", "~4", "4%",
-        "+4", "<4", ">4", "≥4", "\u202e1", "\u202d2", "1\u200b2", "[RESULT] 4", "yes", "?", "score 4", "4 (good)",
-        "I can't judge this", f"{d.value} or {d.other}", f"{d.value}, {d.value}", f"{d.value}/10", f"{d.value}\u202e",
+        "8/10", "", ":", "N/A", "-1", "0", "99", "IV", "four", "4-5", "4 or 5", "NaN", "~4", "4%", "+4", "<4", ">4",
+        "≥4", "[RESULT] 4", "yes", "?", "score 4", "4 (good)", "I can't judge this", f"{d.value} or {d.other}",
+        f"{d.value}, {d.value}", f"{d.value}/10",
     ]  # fmt: skip
-    value = d.lot.choice(junk)
+    return _off_scale(d, "off scale", d.lot.choice(junk))
+
+
+def odd_characters(d: Draft) -> Case:
+    """Characters that folding or dropping too much would turn into a label."""
+    half = len(d.value) // 2
+    odd = [
+        f"\u202e{d.value}", f"\u202d{d.value}", f"{d.value}\u202c\u202e", f"{d.value[:half]}\u202e{d.value[half:]}",
+        "1\u200b0", "1⁰", "¹⁰", "④", "⒋", "⑷", "四", "½", "𝐀ssistant A", "ⓣrue", "Ⓑ", "Tie\u200dTie", "ﬁve", "ᵗrue",
+    ]  # fmt: skip
+    return _off_scale(d, "odd characters", d.lot.choice(odd))
+
+
+def _off_scale(d: Draft, kind: str, value: str) -> Case:
     outcome = "off_scale" if d.writer.name in ("mr3", "r3") else None
-    return d.says_nothing("off scale", d.lead + d.head + value + d.tail, outcome=outcome)
+    return d.says_nothing(kind, d.lead + d.head + value + d.tail, outcome=outcome)
 
 
 _CONFUSABLE = dict(zip("AaBeiosTEtCDpc", "АаВеіоѕТЕτСⅮрс", strict=True))
@@ -230,8 +243,8 @@ def value_in_json_escape(d: Draft) -> Case:
 
 ANY_FORMAT: tuple[Mutation, ...] = (
     clean, end_of_turn, blanks, decorated, marked, other_digits, other_case, wide, wide_blanks, cut, cut_by_length,
-    other_finish, text_behind, two_blocks, off_scale, look_alike, second_close, never_closed, only_quoted, surrogates,
-    random_edits,
+    other_finish, text_behind, two_blocks, off_scale, odd_characters, look_alike, second_close, never_closed, only_quoted,
+    surrogates, random_edits,
 )  # fmt: skip
 
 
