@@ -243,8 +243,8 @@ def value_in_json_escape(d: Draft) -> Case:
 
 ANY_FORMAT: tuple[Mutation, ...] = (
     clean, end_of_turn, blanks, decorated, marked, other_digits, other_case, wide, wide_blanks, cut, cut_by_length,
-    other_finish, text_behind, two_blocks, off_scale, odd_characters, look_alike, second_close, never_closed, only_quoted,
-    surrogates, random_edits,
+    other_finish, text_behind, two_blocks, off_scale, odd_characters, look_alike, second_close, never_closed,
+    only_quoted, surrogates, random_edits,
 )  # fmt: skip
 
 
