@@ -28,6 +28,7 @@ def after_trace(text: str) -> str:
     return f"\nfirst this, then that\n</think>\n\n{text}"
 
 
+@settings(deadline=None)
 @given(trace=open_traces, explanation=texts, case=label_cases)
 def test_a_clean_answer_is_read_as_it_is(trace: str, explanation: str, case: tuple[tuple[str, ...], str]) -> None:
     labels, score = case
@@ -37,6 +38,7 @@ def test_a_clean_answer_is_read_as_it_is(trace: str, explanation: str, case: tup
     assert parsed.trace == trace.strip()
 
 
+@settings(deadline=None)
 @given(text=texts, labels=st.sampled_from(LABEL_SETS), finish=st.sampled_from(["stop", "length", "too_long", "failed"]))
 def test_any_text_gives_an_outcome_and_a_score_only_when_ok(text: str, labels: tuple[str, ...], finish: str) -> None:
     for whole in (text, after_trace(text), after_trace("{" + text + "}"), after_trace(answer(text))):
@@ -46,6 +48,7 @@ def test_any_text_gives_an_outcome_and_a_score_only_when_ok(text: str, labels: t
         assert finish == "stop" or parsed.score is None
 
 
+@settings(deadline=None)
 @given(quoted=label_cases, case=label_cases, trace=open_traces)
 def test_a_verdict_in_the_trace_or_in_the_explanation_decides_nothing(
     quoted: tuple[tuple[str, ...], str], case: tuple[tuple[str, ...], str], trace: str
@@ -60,6 +63,7 @@ def test_a_verdict_in_the_trace_or_in_the_explanation_decides_nothing(
     assert unclosed.outcome is Outcome.PARSE_FAILED
 
 
+@settings(deadline=None)
 @given(case=label_cases, data=st.data())
 def test_a_cut_answer_never_becomes_a_score(case: tuple[tuple[str, ...], str], data: st.DataObject) -> None:
     labels, score = case

@@ -78,6 +78,7 @@ def test_any_text_gives_an_outcome_and_a_score_only_from_the_labels(
     assert f"{parsed.explanation}{parsed.trace}{parsed.reason}".encode()
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 10**6), more=texts, share=st.floats(0, 1))
 def test_nothing_behind_a_cut_answer_makes_it_a_score(seed: int, more: str, share: float) -> None:
     whole = draft(random.Random(seed))
