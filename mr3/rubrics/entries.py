@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mr3.records import Mode
@@ -128,3 +129,11 @@ def find_entry(name: str, folders: Sequence[str | Path] = ()) -> Entry:
     near = difflib.get_close_matches(name, entries, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"no rubric {name!r} in the library: {hint}`mr3 rubric list` names all; a file needs .yaml")
+
+
+def rubric_yaml(rubric: Rubric, version: int, about: str, modes: Sequence[Mode] = ()) -> str:
+    """The text of a library file."""
+    header = {"name": rubric.name, "version": version, "about": about, **({"modes": list(modes)} if modes else {})}
+    body = rubric.model_dump(exclude={"absent", "name"}, exclude_defaults=True)
+    text: str = yaml.safe_dump({**header, **body}, allow_unicode=True, sort_keys=False, width=1_000)
+    return text
