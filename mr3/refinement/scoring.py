@@ -56,7 +56,12 @@ class StreamPanel:
             ValueError: when the judge can't be run as configured.
         """
         ids = json.dumps(sorted(i.task.id for i in items))
-        missing = [r for r in rubrics if (r.content_hash, ids) not in self._known]
+        missing = {r.content_hash: r for r in rubrics if (r.content_hash, ids) not in self._known}
+        if missing:
+            self._judge_missing(list(missing.values()), items, ids)
+        return [self._known[r.content_hash, ids] for r in rubrics]
+
+    def _judge_missing(self, missing: Sequence[Rubric], items: Sequence[Labelled], ids: str) -> None:
         found = [Scores({}, {}) for _ in missing]
         rows = [row for place, rubric in enumerate(missing) for row in self._rows(rubric, items, place)]
         for name, text in judge_groups(rows, self._judge, self._store, self._settings):
@@ -69,6 +74,4 @@ class StreamPanel:
             assert len(scores.points) == len(items), "every item comes back"
             scores.mistakes.sort(key=lambda m: order[m.task.id])  # the stream keeps no order; prompts made of them must
             self._known[rubric.content_hash, ids] = scores
-        if rows:
-            log.info("%d rubrics x %d items: %d new verdicts", len(missing), len(items), sum(s.new for s in found))
-        return [self._known[r.content_hash, ids] for r in rubrics]
+        log.info("%d rubrics x %d items: %d new verdicts", len(missing), len(items), sum(s.new for s in found))

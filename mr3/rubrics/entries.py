@@ -135,5 +135,8 @@ def rubric_yaml(rubric: Rubric, version: int, about: str, modes: Sequence[Mode] 
     """The text of a library file."""
     header = {"name": rubric.name, "version": version, "about": about, **({"modes": list(modes)} if modes else {})}
     body = rubric.model_dump(exclude={"absent", "name"}, exclude_defaults=True)
-    text: str = yaml.safe_dump({**header, **body}, allow_unicode=True, sort_keys=False, width=1_000)
+    data = {**header, **body}
+    text: str = yaml.safe_dump(data, allow_unicode=True, sort_keys=False, width=1_000)
+    if yaml.safe_load(text) != data:  # YAML folds rare line separators unless they are escaped
+        text = yaml.safe_dump(data, allow_unicode=False, sort_keys=False, width=1_000)
     return text

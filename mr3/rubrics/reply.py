@@ -86,8 +86,14 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _checked(data: dict[str, Any], name: str, mode: Mode, labels: tuple[str, ...], language: str) -> Rubric:
-    criteria = data.get("criteria", [])
-    extra = [k for c in criteria if isinstance(c, dict) for k in c if k not in _CRITERION_KEYS]
+    criteria = data.get("criteria")
+    extra = [
+        k
+        for c in (criteria if isinstance(criteria, list) else [])
+        if isinstance(c, dict)
+        for k in c
+        if k not in _CRITERION_KEYS
+    ]
     if extra:
         raise ValueError(f"a criterion has the key {extra[0]!r}; wanted are {', '.join(sorted(_CRITERION_KEYS))}")
     rubric = read_mapping({**data, "name": name, "language": language}, "the answer").rubric
