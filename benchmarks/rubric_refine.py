@@ -94,7 +94,8 @@ def run() -> Result:
     false = wilson(sum(m["accepted"] for m in checked), tried)
 
     def mean(side: str) -> float:
-        return sum(m[side]["accuracy"]["value"] for m in found) / len(found)
+        values: list[float] = [m[side]["accuracy"]["value"] for m in found]
+        return sum(values) / len(values)
 
     return Result(
         value={

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 from mr3.checking import compare
 from mr3.inference.engine import Completion
 from mr3.nano.house import house_tasks
-from mr3.records import Task
 from mr3.refinement.asked import TeacherProposals, TeacherProposer
 from mr3.refinement.edits import EditProposer, EditsConfig, neighbours
 from mr3.refinement.history import History
@@ -26,29 +24,18 @@ from mr3.refinement.records import Labelled, Mistake, Proposal, ProposalOutcome,
 from mr3.refinement.sets import Split, TaskFiles, TaskSource, check_sets, open_sets, prompt_key, split_by_content
 from mr3.rubrics import Criterion, Rubric
 from mr3.rubrics.teacher import Question, Teacher, TeacherConfig
-
-NAMES = ("right", "short", "kind", "formal")
-POOL = [Criterion(name=n, description=f"It is {n}.") for n in NAMES]
-LABELS = {1: "Assistant A", -1: "Assistant B", 0: "Tie"}
-
-
-def rubric(*names: str) -> Rubric:
-    return Rubric(name="house", criteria=[Criterion(name=n, description=f"It is {n}.") for n in names])
-
-
-def item(number: int, house: Sequence[str], content: str | None = None, text: str | None = None) -> Labelled:
-    """A pair whose attributes are written in its responses; gold follows the house rubric."""
-    rng = random.Random(number)
-    sides = [{n: rng.random() < 0.5 for n in NAMES} for _ in range(2)]
-    task = Task(
-        id=f"t{number}",
-        mode="pairwise",
-        input=text or f"question {number}",
-        responses=[json.dumps(s) for s in sides],
-        rubric=rubric("right"),
-        language="en" if number % 2 else "de",
-    )
-    return Labelled(task, LABELS[compare(house, *sides)], content or f"c{number}")
+from tests.rubric_support import (
+    HOUSE,
+    LABELS,
+    NAMES,
+    POOL,
+    JudgeEngine,
+    backend,
+    item,
+    judge_folder,
+    rubric,
+    tasks_file,
+)
 
 
 class PerfectPanel:
@@ -77,9 +64,6 @@ class PerfectPanel:
                     scores.mistakes.append(Mistake(given_item.under(one), given_item.gold, said, None))
             found.append(scores)
         return found
-
-
-HOUSE = ("right", "kind", "short")
 
 
 def sets(n: int = 600, house: Sequence[str] = HOUSE) -> dict[str, list[Labelled]]:
@@ -254,15 +238,6 @@ def test_sets_that_share_a_prompt_are_refused_whatever_they_say_of_contents() ->
         check_sets({"develop": [one], "accept": [item(3, HOUSE)], "test": []})
 
 
-def tasks_file(path: Path, items: Sequence[Labelled], content: bool) -> Path:
-    rows = []
-    for i in items:
-        row = {"id": i.task.id, "task": i.task.model_dump_json(), "gold": i.gold, "sets": ["all"]}
-        rows.append(row | ({"content": i.content} if content else {}))
-    pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
-
-
 def test_files_of_labelled_tasks(tmp_path: Path) -> None:
     items = [item(i, HOUSE, f"c{i % 30}") for i in range(90)]
     told = open_sets(tasks_file(tmp_path / "a.parquet", items, True), Split(), 0)
@@ -330,10 +305,51 @@ def test_a_teacher_sees_mistakes_of_the_first_set_and_its_failures_are_outcomes(
     assert TeacherProposer(config, teacher, 0).propose(Situation(rubric("formal"), 1, 3)) == []
 
 
-def test_the_nano_config_finds_its_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nano_config_finds_its_sets() -> None:
     from mr3.config import load_config
     from mr3.refinement.stage import RefineConfig
 
     config = load_config(RefineConfig, "configs/nano/rubric-refine.yaml")
     parts = open_sets(config.tasks, config.split, config.seed)
-    assert min(len(p) for p in parts.values()) > 80
+    assert min(len(p) for p in parts.values()) > 60
+
+
+@pytest.mark.slow
+def test_the_stage_refines_reports_and_judges_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mr3.cli.main import main
+    from mr3.inference.store import Store
+    from mr3.rubrics.entries import load_entry
+
+    tasks = tasks_file(tmp_path / "tasks.parquet", [item(i, HOUSE) for i in range(500)], True)
+    config = {
+        "output_dir": str(tmp_path / "out"),
+        "tasks": str(tasks),
+        "rubric": rubric("formal").model_dump(),
+        "judge": {"model": str(judge_folder(tmp_path / "judge")), "backend": backend(JudgeEngine)},
+        "proposer": {"kind": "edits", "criteria": [c.model_dump() for c in POOL]},
+        "rule": {"rounds": 6, "candidates": 8},
+        "compare_with": rubric(*HOUSE).model_dump(),
+    }
+    file = tmp_path / "refine.yaml"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    assert main(["rubric", "refine", "--config", str(file)]) == 0
+    out = tmp_path / "out"
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["gain"]["interval"][0] > 0.3 and metrics["after"]["accuracy"]["value"] > 0.9
+    assert metrics["compared"]["accuracy"]["value"] == 1.0 and metrics["accepted"] >= 2
+    assert set(metrics["by_language"]) == {"en", "de"} and metrics["after"]["failed"] == 0
+    entry = load_entry(out / "rubric.yaml")
+    assert entry.header.version == 2 and entry.rubric.content_hash == metrics["final"]["hash"]
+    table = pq.read_table(out / "test.parquet").to_pylist()
+    parts = json.loads((out / "sets.json").read_text())
+    assert {r["id"] for r in table} == set(parts["test"]) and not set(parts["test"]) & set(parts["accept"])
+    store = Store(out / "store")
+    judged, lines = store.refresh(), (out / "history.jsonl").read_bytes()
+    # Ended after the second round, before any report: the same command ends in the same place, from the store alone.
+    (out / "history.jsonl").write_bytes(b"".join(lines.splitlines(keepends=True)[:2]))
+    (out / "manifest.json").unlink()
+    assert main(["rubric", "refine", "--config", str(file)]) == 0
+    assert (out / "history.jsonl").read_bytes() == lines and store.refresh() == judged
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert main(["rubric", "refine", "--config", str(file), "--rule.margin", "0.1"]) == 2
+    assert "another config (changed: rule)" in capsys.readouterr().err
