@@ -142,9 +142,7 @@ def describe(sets: Sets) -> dict[str, Any]:
         part: {
             "items": len(items),
             "contents": len({i.content for i in items}),
-            "hash": stable_hash(sorted((i.task.id, i.content, i.gold, i.task.model_dump(mode="json")) for i in items))
-            if len({i.task.id for i in items}) == len(items)
-            else None,
+            "hash": stable_hash(sorted([i.task.id, i.content, i.gold, i.task.model_dump_json()] for i in items)),
         }
         for part, items in sets.items()
     }
