@@ -115,8 +115,9 @@ def test_headers_are_strict_too(tmp_path: Path, header: str, said: str) -> None:
         ("pointwise", ["1", "two"], "mix numbers and words"),
         ("pointwise", ["1"], "decides nothing"),
         ("binary", ["true", "false"], None),
-        ("binary", ["false", "true"], "binary levels are true, false"),
-        ("binary", ["yes", "no"], "binary levels are true, false"),
+        ("binary", ["false", "true"], None),
+        ("binary", ["yes", "no"], "binary levels are true and false"),
+        ("binary", ["true", "false", "unsure"], "binary levels are true and false"),
         ("pairwise", ["Assistant A", "Assistant B"], None),
         ("pairwise", ["Assistant A", "Assistant B", "Tie", "Both Bad"], None),
         ("pairwise", ["1", "2", "3", "4", "5", "6", "7"], None),
@@ -129,15 +130,6 @@ def test_headers_are_strict_too(tmp_path: Path, header: str, said: str) -> None:
 def test_levels_must_suit_the_mode(mode: Mode, labels: list[str], said: str | None) -> None:
     found = mode_problems(Rubric(levels={label: "described" for label in labels}), mode)
     assert found == [] if said is None else said in found[0]
-
-
-def test_the_first_binary_label_is_the_true_one() -> None:
-    """What the check is for: a rubric that says false first would report P(false) as P(true)."""
-    from mr3.judging.scale import label_values
-
-    for entry in load_entries().values():
-        if "binary" in entry.modes and entry.rubric.levels:
-            assert label_values(tuple(entry.rubric.levels), "binary")["true"] == 1.0
 
 
 def test_every_library_rubric_makes_a_task_in_each_of_its_modes() -> None:

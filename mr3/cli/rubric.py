@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--response", action="append", default=[], help="text of a response; once or more")
     render.add_argument("--reference", help="text of a reference answer")
     render.add_argument("--language", default="en", help="language code of the input")
+    render.add_argument("--family", help="task family, where the profile's headings depend on it")
+    render.add_argument("--strategy", default="eng-eng", help="language strategy; default: %(default)s")
+    render.add_argument("--texts", choices=["own", "published"], help="for profiles other than compact")
+    render.add_argument("--templates", metavar="DIR", help="your copy of the published templates")
     for name in _STAGES:
         commands.add_parser(name, help=f"a stage with a config: mr3 rubric {name} --help", add_help=False)
     return parser
@@ -160,13 +164,16 @@ def sample_task(entry: Entry, given: argparse.Namespace) -> Task:
         rubric=entry.rubric,
         language=given.language,
         reference=given.reference,
+        family=given.family,
     )
 
 
 def _render(given: argparse.Namespace) -> int:
-    from mr3.prompts import render
+    from mr3.prompts import renderer
 
-    rendered = render(sample_task(find_entry(given.rubric, given.library), given), given.profile)
+    task = sample_task(find_entry(given.rubric, given.library), given)
+    texts = given.texts or ("published" if given.templates else None)
+    rendered = renderer(given.profile, given.strategy, texts, given.templates)(task)
     for title, text in (("system", rendered.system), ("user", rendered.user), ("assistant", rendered.assistant_prefix)):
         print(f"----- {title}\n{text}")
     return 0

@@ -31,6 +31,7 @@ STAGES: dict[str, Stage] = {
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),
     "eval": Stage("mr3.evaluation.stage", "measure a judge on evaluation tasks with gold labels", "EvalConfig"),
     "judge": Stage("mr3.cli.judge_one", "one verdict in the terminal"),
+    "render": Stage("mr3.cli.render", "print the prompts of rows, by profile, language and strategy"),
     "rubric": Stage("mr3.cli.rubric", "list, show, check and render rubrics; write and refine them"),
     "rubric-generate": Stage("mr3.rubrics.generate", "rubrics written by a teacher model", "RubricGenerateConfig"),
     "rubric-refine": Stage("mr3.refinement.stage", "improve a rubric on labelled tasks for a judge", "RefineConfig"),
@@ -43,8 +44,10 @@ STAGES: dict[str, Stage] = {
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
     "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),
     "grpo": Stage("grpo_experiments.train", "train a judge with rubric-aware rewards", "GrpoConfig"),
+    "study": Stage("mr3.cli.study", "arms x seeds of stage configs, with a paired table", "StudyConfig"),
     "compare": Stage("grpo_experiments.compare", "compare finished evaluations, paired"),
     "report": Stage("mr3.cli.report", "write summary.json and report.html of a finished demo"),
+    "languages": Stage("mr3.languages.main", "list, show and check the texts of the languages"),
     "config": Stage("mr3.cli.config_copy", "copy the configs of a profile"),
 }
 

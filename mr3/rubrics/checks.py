@@ -49,10 +49,7 @@ def _pairwise(labels: tuple[str, ...]) -> list[str]:
 
 
 def mode_problems(rubric: Rubric, mode: Mode) -> list[str]:
-    """Why a rubric can't be used in a mode; an empty list where it can.
-
-    Binary levels are `true`, then `false`: the first label is the one whose probability is reported.
-    """
+    """Why a rubric can't be used in a mode; an empty list where it can."""
     labels = tuple(rubric.levels)
     if mode == "choice":
         return [] if rubric.absent else ["a choice has no rubric section: it takes `absent: true`"]
@@ -65,10 +62,6 @@ def mode_problems(rubric: Rubric, mode: Mode) -> list[str]:
     if len(labels) < _FEWEST_LEVELS:
         return [f"levels: a scale with the single label {labels[0]!r} decides nothing"]
     if mode == "binary":
-        wanted = ", ".join(BINARY_LABELS)
-        return (
-            []
-            if labels == BINARY_LABELS
-            else [f"levels {', '.join(labels)}: binary levels are {wanted}, in this order"]
-        )
+        wanted = " and ".join(BINARY_LABELS)
+        return [] if set(labels) == set(BINARY_LABELS) else [f"levels {', '.join(labels)}: binary levels are {wanted}"]
     return _pairwise(labels) if mode == "pairwise" else _ascending(labels, mode)
