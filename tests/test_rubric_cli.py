@@ -73,6 +73,12 @@ def test_render_shows_the_judges_prompt(capsys: Capture) -> None:
     assert main(["rubric", "render", "general", "--response", "only one"]) == 2
     assert "takes 2 response(s), got 1" in capsys.readouterr().err
     assert main(["rubric", "render", "general", "--profile", "nonsense"]) == 2
+    assert main(["rubric", "render", "general", "--profile", "mr3-train"]) == 2
+    capsys.readouterr()
+    asked = ["--profile", "hf-card", "--texts", "own", "--strategy", "tgt-tgt", "--language", "de"]
+    assert main(["rubric", "render", "general-levels", *asked]) == 0
+    text = capsys.readouterr().out
+    assert "# Anweisung" in text and load_entries()["general-levels"].rubric.levels["1"] in text
 
 
 def test_help_names_all_commands(capsys: Capture) -> None:

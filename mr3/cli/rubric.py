@@ -169,10 +169,10 @@ def sample_task(entry: Entry, given: argparse.Namespace) -> Task:
 
 
 def _render(given: argparse.Namespace) -> int:
-    from mr3.prompts import renderer
+    from mr3.prompts import TextsName, renderer
 
     task = sample_task(find_entry(given.rubric, given.library), given)
-    texts = given.texts or ("published" if given.templates else None)
+    texts: TextsName | None = given.texts or ("published" if given.templates else None)
     rendered = renderer(given.profile, given.strategy, texts, given.templates)(task)
     for title, text in (("system", rendered.system), ("user", rendered.user), ("assistant", rendered.assistant_prefix)):
         print(f"----- {title}\n{text}")
@@ -201,6 +201,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"mr3 rubric: error: {error.errors()[0]['msg']}", file=sys.stderr)
     except ValueError as error:
         print(f"mr3 rubric: error: {error}", file=sys.stderr)
+    except BrokenPipeError:  # `| head`: what was wanted has been read
+        sys.stderr.close()
+        return 1
     return 2
 
 

@@ -6,6 +6,7 @@ the task `families`. Its id is the name of its file.
 
 from __future__ import annotations
 
+import difflib
 import typing
 from collections.abc import Iterable, Sequence
 from importlib import resources
@@ -121,12 +122,10 @@ def find_entry(name: str, folders: Sequence[str | Path] = ()) -> Entry:
     """
     if Path(name).suffix in (".yaml", ".yml"):
         return load_entry(Path(name))
-    entries = load_entries(folders)
-    if name in entries:
-        return entries[name]
-    import difflib
-
-    near = difflib.get_close_matches(name, entries, n=3)
+    files = {file.stem: file for folder in (built_in(), *map(Path, folders)) for file in rubric_files(folder)}
+    if name in files:
+        return load_entry(files[name])
+    near = difflib.get_close_matches(name, files, n=3)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise ValueError(f"no rubric {name!r} in the library: {hint}`mr3 rubric list` names all; a file needs .yaml")
 
