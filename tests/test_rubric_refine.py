@@ -45,6 +45,9 @@ class PerfectPanel:
         self.noise, self.asked = noise, 0
         self.seen: list[str] = []
 
+    def close(self) -> None:
+        return
+
     def scores(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> list[Scores]:
         found = []
         for one in rubrics:
@@ -314,20 +317,23 @@ def test_the_nano_config_finds_its_sets() -> None:
     assert min(len(p) for p in parts.values()) > 60
 
 
-@pytest.mark.slow
-def test_the_stage_refines_reports_and_judges_nothing_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_the_stage_refines_reports_and_judges_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], replicas: int
+) -> None:
     from mr3.cli.main import main
     from mr3.inference.store import Store
     from mr3.rubrics.entries import load_entry
 
-    tasks = tasks_file(tmp_path / "tasks.parquet", [item(i, HOUSE) for i in range(500)], True)
+    tasks = tasks_file(tmp_path / "tasks.parquet", [item(i, HOUSE) for i in range(300)], True)
     config = {
         "output_dir": str(tmp_path / "out"),
         "tasks": str(tasks),
         "rubric": rubric("formal").model_dump(),
         "judge": {"model": str(judge_folder(tmp_path / "judge")), "backend": backend(JudgeEngine)},
         "proposer": {"kind": "edits", "criteria": [c.model_dump() for c in POOL]},
-        "rule": {"rounds": 6, "candidates": 8},
+        "rule": {"rounds": 5, "candidates": 8, "patience": 1},
+        "stream": {"replicas_max": replicas},
         "compare_with": rubric(*HOUSE).model_dump(),
     }
     file = tmp_path / "refine.yaml"

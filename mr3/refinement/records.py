@@ -112,6 +112,8 @@ class Panel(Protocol):
 
     def scores(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> list[Scores]: ...
 
+    def close(self) -> None: ...
+
 
 def difference(after: Scores, before: Scores, confidence: float = 0.95, seed: int = 0) -> Rate:
     """The mean of after - before over the contents of one set, with the interval of that difference."""

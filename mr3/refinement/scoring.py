@@ -1,22 +1,32 @@
-"""Scores of rubrics by the real judge: every item under every rubric, through the stream and the verdict store."""
+"""Scores of rubrics by the real judge: every item under every rubric, through the verdict store.
+
+One replica is asked from this process: a round is a few hundred verdicts, and an actor pool takes longer to start than
+to judge them. More replicas are asked through the stream of an actor pool.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
+from mr3.judging.desk import JudgeDesk
+from mr3.judging.judge import JudgeItem, Prepared
 from mr3.judging.run import group_row, judge_groups
+from mr3.judging.worker import for_task, open_desk
 from mr3.records import Verdict
-from mr3.refinement.records import Labelled, Mistake, Scores
+from mr3.refinement.records import Labelled, Mistake, Panel, Scores
 from mr3.rubrics import Rubric
 
 log = logging.getLogger("mr3.refinement")
 Orders = Literal["one", "both"]
+Answer = tuple[int, int, list[Verdict], int]
+"""Place of the rubric, place of the item, the verdicts, and how many of them are new."""
 
 
 def score_item(scores: Scores, item: Labelled, task_rubric: Rubric, verdicts: Sequence[Verdict], new: int) -> None:
@@ -34,23 +44,26 @@ def score_item(scores: Scores, item: Labelled, task_rubric: Rubric, verdicts: Se
             break
 
 
-class StreamPanel:
-    """A judge behind the actor pool. Scores that were asked for before are remembered, verdicts are stored."""
+class _Panel:
+    """Scores that were asked for before are remembered; how verdicts are made is the subclass's matter."""
 
     def __init__(self, judge: JudgeConfig, store: Path, settings: StreamSettings, orders: Orders) -> None:
         self._judge, self._store, self._settings, self._orders = judge, store, settings, orders
         self._known: dict[tuple[str, str], Scores] = {}
 
-    def _rows(self, rubric: Rubric, items: Sequence[Labelled], place: int) -> list[dict[str, str]]:
-        rows = []
-        for at, item in enumerate(items):
-            swaps = (False, True) if self._orders == "both" and item.task.mode == "pairwise" else (False,)
-            task = item.under(rubric).model_dump(mode="json")
-            rows.append(group_row(f"{place}:{at}", [{"task": task, "swapped": swapped} for swapped in swaps]))
-        return rows
+    def _items(self, rubric: Rubric, item: Labelled) -> list[JudgeItem]:
+        both = self._orders == "both" and item.task.mode == "pairwise"
+        task = item.under(rubric)
+        return [JudgeItem(task=task, swapped=swapped) for swapped in ((False, True) if both else (False,))]
+
+    def _verdicts(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> Iterator[Answer]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing is held open between calls, unless a subclass says so."""
 
     def scores(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> list[Scores]:
-        """The scores of each rubric on the items, in one stream; items of one rubric follow each other.
+        """The scores of each rubric on the items; items of one rubric follow each other.
 
         Raises:
             ValueError: when the judge can't be run as configured.
@@ -63,15 +76,81 @@ class StreamPanel:
 
     def _judge_missing(self, missing: Sequence[Rubric], items: Sequence[Labelled], ids: str) -> None:
         found = [Scores({}, {}) for _ in missing]
-        rows = [row for place, rubric in enumerate(missing) for row in self._rows(rubric, items, place)]
-        for name, text in judge_groups(rows, self._judge, self._store, self._settings):
-            place, at = map(int, name.split(":"))
-            payload = json.loads(text)
-            verdicts = [Verdict.model_validate(v) for v in payload["verdicts"]]
-            score_item(found[place], items[at], missing[place], verdicts, payload["new"])
+        for place, at, verdicts, new in self._verdicts(missing, items):
+            score_item(found[place], items[at], missing[place], verdicts, new)
         order = {item.task.id: at for at, item in enumerate(items)}
         for rubric, scores in zip(missing, found, strict=True):
             assert len(scores.points) == len(items), "every item comes back"
-            scores.mistakes.sort(key=lambda m: order[m.task.id])  # the stream keeps no order; prompts made of them must
+            scores.mistakes.sort(key=lambda m: order[m.task.id])  # verdicts keep no order; prompts made of them must
             self._known[rubric.content_hash, ids] = scores
         log.info("%d rubrics x %d items: %d new verdicts", len(missing), len(items), sum(s.new for s in found))
+
+
+class StreamPanel(_Panel):
+    """Judges behind an actor pool."""
+
+    def _verdicts(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> Iterator[Answer]:
+        rows = [
+            group_row(f"{place}:{at}", [i.model_dump(mode="json") for i in self._items(rubric, item)])
+            for place, rubric in enumerate(rubrics)
+            for at, item in enumerate(items)
+        ]
+        for name, text in judge_groups(rows, self._judge, self._store, self._settings):
+            place, at = map(int, name.split(":"))
+            payload = json.loads(text)
+            yield place, at, [Verdict.model_validate(v) for v in payload["verdicts"]], payload["new"]
+
+
+class DeskPanel(_Panel):
+    """One judge, opened once and asked from this process."""
+
+    _desk: JudgeDesk | None = None
+    _loop: asyncio.AbstractEventLoop
+
+    def _opened(self) -> JudgeDesk:
+        if self._desk is None:
+            from mr3.inference.store import Store
+
+            Store(self._store).refresh()
+            self._desk = open_desk(self._judge.model_dump(mode="json"), str(self._store), self._judge.identity())
+            self._loop = asyncio.new_event_loop()
+        return self._desk
+
+    async def _ask(self, desk: JudgeDesk, groups: Sequence[tuple[int, int, list[Prepared]]]) -> list[Answer]:
+        """All groups, in batches that are at work together."""
+        gate = asyncio.Semaphore(self._settings.concurrency)
+
+        async def batch(part: Sequence[tuple[int, int, list[Prepared]]]) -> list[Answer]:
+            async with gate:
+                answers = await desk.ask([p for _, _, prepared in part for p in prepared])
+            found: list[Answer] = []
+            for place, at, prepared in part:
+                texts = [for_task(answers.verdicts[p.id], p.item.task.id) for p in prepared]
+                new = sum(p.id in answers.new for p in prepared)
+                found.append((place, at, [Verdict.model_validate_json(t) for t in texts], new))
+            return found
+
+        size = self._settings.batch_groups
+        parts = [groups[begin : begin + size] for begin in range(0, len(groups), size)]
+        return [answer for found in await asyncio.gather(*map(batch, parts)) for answer in found]
+
+    def _verdicts(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> Iterator[Answer]:
+        desk = self._opened()
+        groups = [
+            (place, at, [desk.judge.prepare(i) for i in self._items(rubric, item)])
+            for place, rubric in enumerate(rubrics)
+            for at, item in enumerate(items)
+        ]
+        yield from self._loop.run_until_complete(self._ask(desk, groups))
+
+    def close(self) -> None:
+        """Give the engine back."""
+        if self._desk is not None:
+            self._desk.judge.engine.close()
+            self._loop.close()
+
+
+def open_panel(judge: JudgeConfig, store: Path, settings: StreamSettings, orders: Orders) -> Panel:
+    """The panel for that many replicas; close it when all is judged."""
+    kind = DeskPanel if settings.replicas_max == 1 else StreamPanel
+    return kind(judge, store, settings, orders)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,7 @@ from mr3.refinement.edits import EditProposer, EditsConfig
 from mr3.refinement.history import History, Round
 from mr3.refinement.loop import Rule, refine
 from mr3.refinement.records import Panel, Proposer, Scores, Sets, difference, level
-from mr3.refinement.scoring import Orders, StreamPanel
+from mr3.refinement.scoring import Orders, open_panel
 from mr3.refinement.sets import Split, Tasks, describe, open_sets
 from mr3.rubrics import Rubric
 from mr3.rubrics.checks import mode_problems
@@ -152,6 +153,19 @@ def _test_table(path: Path, sets: Sets, panel: Panel, start: Rubric, final: Rubr
     pq.write_table(pa.Table.from_pylist(rows), path)
 
 
+@contextmanager
+def _judging(config: RefineConfig, store: Path) -> Iterator[Panel]:
+    """The judge, in a Ray session where it lives in one or is asked through one."""
+    from mr3.inference.session import ray_session
+
+    with ray_session() if config.judge.host or config.stream.replicas_max > 1 else nullcontext():
+        panel = open_panel(config.judge, store, config.stream, config.orders)
+        try:
+            yield panel
+        finally:
+            panel.close()
+
+
 def run(config: RefineConfig) -> None:
     """Refine the rubric and report the gain into `output_dir`."""
     sets = open_sets(config.tasks, config.split, config.seed)
@@ -163,14 +177,12 @@ def run(config: RefineConfig) -> None:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)
             return
-        from mr3.inference.session import ray_session
-
         store = config.store or stage.folder / "store"
         write_json(stage.folder / "sets.json", {p: sorted(i.task.id for i in items) for p, items in sets.items()})
-        panel = StreamPanel(config.judge, store, config.stream, config.orders)
         proposer = _proposer(config, start.rubric, store)
-        with ray_session():
-            rows = refine(start.rubric, sets, panel, proposer, config.rule, History(stage.folder / "history.jsonl"))
+        history = History(stage.folder / "history.jsonl")
+        with _judging(config, store) as panel:
+            rows = refine(start.rubric, sets, panel, proposer, config.rule, history)
             stage.metrics |= measure(rows, start, compared, sets, panel)
             _test_table(stage.folder / "test.parquet", sets, panel, start.rubric, rows[-1].rubric)
         changed = rows[-1].rubric.content_hash != start.rubric.content_hash
