@@ -114,7 +114,11 @@ def _muon(model: Any, arguments: Any, muon_lr: float) -> Any:
 
 def trainer_options(config: SftConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """TRL's options: the `trl` block and what order, packing and the template ask for."""
-    options: dict[str, Any] = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None} | config.trl
+    options: dict[str, Any] = {
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "max_length": None,
+        "ddp_find_unused_parameters": False,  # every weight is used: looking for others costs a pass over the graph
+    } | config.trl
     if config.order is not None:
         options["train_sampling_strategy"] = SAMPLING[config.order]
     if flattened(config):
