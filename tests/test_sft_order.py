@@ -59,7 +59,9 @@ def test_only_a_kept_order_stays_and_shuffling_is_seeded() -> None:
 
 
 @given(st.integers(1, 30), st.integers(1, 4), st.integers(1, 3), st.booleans())
-def test_every_process_gets_whole_batches_without_a_row_twice(n: int, batch: int, processes: int, packing: bool) -> None:
+def test_every_process_gets_whole_batches_without_a_row_twice(
+    n: int, batch: int, processes: int, packing: bool
+) -> None:
     packs = in_packs(rows(*[7] * n), packing, 20, batch * processes, pad_token=0)
     assert len(packs) % (batch * processes) == 0
     assert [r.source for pack in packs for r in pack if r.source is not None] == list(range(n))
