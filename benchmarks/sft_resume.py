@@ -1,8 +1,8 @@
 """SFT killed (SIGKILL) half way and started again, against the same run left alone.
 
-Two configs: a kept order in packs with AdamW, and the nano judge's (grouped by length, Muon, replay). Compared: the loss
-of the last steps, the loss on held-out rows, every weight, and which rows the steps after the resume saw. The seed of
-the two runs is the same, as the command is.
+Two configs: a kept order in packs with AdamW, and the nano judge's (grouped by length, Muon, replay). Compared: the
+loss of the last steps, the loss on held-out rows, every weight, and which rows the steps after the resume saw. The
+seed of the two runs is the same, as the command is.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def held_out_loss(model: Any, rows: list[Any], pad: int) -> float:
 
     from mr3.sft.data import IGNORED
 
-    model = model.float().eval()
+    model = model.eval()
     total, count = 0.0, 0
     with torch.no_grad():
         for begin in range(0, len(rows), BATCH):
@@ -82,7 +82,11 @@ def trls(folder: Path, train: Path, seed: int, options: dict[str, Any]) -> tuple
         load_model(BASE), arguments, train_dataset=rows, processing_class=AutoTokenizer.from_pretrained(BASE)
     )
     tokens = sum(len(ids) for ids in trainer.train_dataset["input_ids"])
-    return trainer.model, tokens, float(trainer.train().metrics["train_runtime"])
+    seconds = float(trainer.train().metrics["train_runtime"])
+    # A fresh model: the trained one's forward stays wrapped in autocast where it was trained so.
+    model = load_model(BASE)
+    model.load_state_dict(trainer.model.state_dict())
+    return model, tokens, seconds
 
 
 def run() -> Result:

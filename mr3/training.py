@@ -126,7 +126,7 @@ def require_sharding() -> None:
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and not torch.cuda.is_available():
         raise ValueError(
             "FSDP needs GPUs: on a CPU accelerate would train a whole model in every process instead. "
-            "Launch without it (accelerate launch --cpu --num_processes N), or on GPUs"
+            "Launch with torchrun --nproc-per-node N, or on GPUs"
         )
 
 

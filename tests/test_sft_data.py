@@ -94,7 +94,7 @@ def test_columns_are_chosen_and_a_missing_one_is_named(tokenizer: Any, tmp_path:
     pq.write_table(pa.table({"qwen3-prompt": ["a<think>"] * 3, "target": ["b<|im_end|>"] * 3, "id": [1, 2, 3]}), file)
     rows = list(parquet_rows(file, "qwen3-prompt", "target", limit=2))
     assert len(rows) == 2 and trained(tokenizer, rows) == ["b<|im_end|>"] * 2
-    with pytest.raises(ValueError, match="no column 'prompt'.*qwen3-prompt, target, id"):
+    with pytest.raises(ValueError, match=r"no column 'prompt'.*qwen3-prompt, target, id"):
         list(parquet_rows(file, "prompt", "target"))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,14 @@ def test_two_processes_share_each_step_and_keep_the_order(tmp_path: Path, packin
     assert [r for s in steps for r in s] == wanted_order(write_rows(tmp_path), 21) * 2
     assert steps == merged(tmp_path / "seen-one") and metrics_of(two.output_dir)["processes"] == 2
     assert apart(one.output_dir, two.output_dir) < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compact", ["0", "1"])
+def test_a_model_in_pieces_makes_the_same_steps(compact: str) -> None:
+    """FSDP2 itself works over gloo (accelerate does not use it there): with TRL's head and with ours."""
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "tests.fsdp_worker"]
+    subprocess.run([sys.executable, *words], check=True, env=os.environ | {"COMPACT": compact})
 
 
 def test_the_config_of_the_demo_is_what_it_was() -> None:
