@@ -24,6 +24,11 @@ def mark(label: str) -> str:
     return f"[{label}]"
 
 
+def _count(prompt: str) -> dict[str, int]:
+    """An engine counts its tokens; of this one a token is four characters."""
+    return {"prompt_tokens": len(prompt) // 4, "output_tokens": 70}
+
+
 class ToldEngine:
     """Keeps the engine protocol."""
 
@@ -45,7 +50,7 @@ class ToldEngine:
         if int.from_bytes(drawn) / 2**32 < self._wrong:
             label = _OTHER.get(label) or str(6 - int(label) if label != "3" else 4)
         answer = _ANSWER.format(score=label)
-        return Completion(id=request.id, text=f"{_TRACE}</think>{answer}", finish="stop", output_tokens=70)
+        return Completion(id=request.id, text=_TRACE + "</think>" + answer, finish="stop", **_count(prompt))
 
     def close(self) -> None:
         """Nothing is held."""

@@ -84,7 +84,7 @@ class AskWorker:
         found = []
         for strategy, samples in self._asks:
             task = self._prompter.task(row, strategy)
-            prompt = self._write(self._prompter.rendered(row, strategy))
+            prompt = self._write(self._prompter.rendered(row, strategy, task))
             rubric = task.rubric.content_hash
             # All that the model reads is in the prompt; what else decides the verdict is named here.
             head = f"{self._constant}\n{task.mode}\n{rubric}\n{json.dumps(task.labels)}\n".encode()

@@ -110,7 +110,9 @@ class Output(BaseModel):
 
     orders: list[Order] = Field(default_factory=lambda: list(ORDERS))
     published_order: Order = "easy-hard"
-    tokenizer: str | None = Field(None, description="counts tokens for the curriculum; unset: the student's")
+    tokenizer: str | None = Field(
+        None, description="counts tokens for the curriculum; unset: as the teacher's engine counted prompt and answer"
+    )
     prompts: dict[Dialect, str] = Field(
         default_factory=dict, description="dialect -> tokenizer whose chat template renders the published prompt columns"
     )

@@ -107,16 +107,15 @@ def _verdicts(payload: str, translated: bool) -> tuple[Labelled, dict[str, Any],
 def write_rows(config: FactoryConfig, before: Step, step: Step, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
     """Wide rows in the order of the answers, and beside them the keys of the curriculum."""
     writer_of_rows = RowWriter(config, tokenizers)
-    tokenizer = tokenizers[tokenizer_of(config)]
     folder = step.begin()
     found: dict[str, list[Any]] = {"right": [], "tokens": [], "english": []}
     ties = []
+    wide = _wide(config, before, writer_of_rows)
     with PartWriter(folder, writer_of_rows.schema) as writer:
-        wide = _wide(config, before, writer_of_rows)
         while rows := list(islice(wide, _ENCODED)):
-            ids = tokenizer([writer_of_rows.counted_text(r) for r in rows], add_special_tokens=False)["input_ids"]
-            for row, tokens in zip(rows, ids, strict=True):
-                row["tokens"] = len(tokens)
+            if config.output.tokenizer is not None:
+                _count_tokens(rows, tokenizers[config.output.tokenizer], writer_of_rows)
+            for row in rows:
                 writer.add(**row)
             found["right"].append(np.array([r["right"] for r in rows], dtype=np.int8))
             found["tokens"].append(np.array([r["tokens"] for r in rows], dtype=np.int32))
@@ -144,11 +143,11 @@ def _spread(values: Any) -> dict[str, int]:
     return {"least": int(low), "median": int(middle), "most": int(high)}
 
 
-def tokenizer_of(config: FactoryConfig) -> str:
-    """Whose tokens the curriculum counts."""
-    if config.output.tokenizer is not None:
-        return config.output.tokenizer
-    return (config.difficulty.student if config.difficulty else config.teacher).tokenizer
+def _count_tokens(rows: list[dict[str, Any]], tokenizer: Any, writer: RowWriter) -> None:
+    """Lengths by a tokenizer, in place of those that the teacher's engine told."""
+    ids = tokenizer([writer.counted_text(r) for r in rows], add_special_tokens=False)["input_ids"]
+    for row, tokens in zip(rows, ids, strict=True):
+        row["tokens"] = len(tokens)
 
 
 def write_orders(config: FactoryConfig, before: Step, out: Path, published: list[str]) -> list[str]:

@@ -84,10 +84,15 @@ class RowWriter:
         return names
 
     def row(self, row: Labelled, verdicts: Mapping[str, Any], right: int) -> dict[str, Any]:
-        """The wide row, `tokens` left open; strategies under which the row was not right are null.
+        """The wide row; strategies under which the row was not right are null.
+
+        `tokens` is the length of prompt and answer under the first strategy, as the teacher's engine counted it.
 
         Args:
             verdicts: strategy -> verdict as JSON object; for tgt-tgt-translated its trace and explanation are translated.
+
+        Raises:
+            ValueError: when the engine counted no tokens, and no tokenizer is named to count them.
         """
         task = row.task
         wide: dict[str, Any] = dict.fromkeys(self.schema_names())
@@ -100,8 +105,15 @@ class RowWriter:
             shown = self._prompter.rendered(row, strategy)
             answer = answer_json(verdict["explanation"], row.gold)
             wide[strategy] = self._conversation(shown, verdict["trace"], answer)
+            wide["tokens"] = wide["tokens"] or self._length(verdict)
             self._add_published(wide, strategy, shown, verdict["trace"], answer)
         return wide
+
+    def _length(self, verdict: Mapping[str, Any]) -> int:
+        prompt, output = int(verdict["prompt_tokens"]), int(verdict["output_tokens"])
+        if not (prompt and output) and self._config.output.tokenizer is None:
+            raise ValueError("the teacher's engine counts no tokens: set output.tokenizer, which counts them instead")
+        return prompt + output
 
     def schema_names(self) -> list[str]:
         """Column names, remembered."""

@@ -29,13 +29,16 @@ class Prompter:
         """The task with the texts that the strategy asks for."""
         return row.prompt_task(own_language=not strategy.startswith("eng-"))
 
-    def rendered(self, row: Labelled, strategy: Strategy) -> Rendered:
+    def rendered(self, row: Labelled, strategy: Strategy, task: Task | None = None) -> Rendered:
         """Messages and assistant prefix.
+
+        Args:
+            task: as `task` gives it, where that is known already.
 
         Raises:
             ValueError: where the library has no text for the task.
         """
-        task = self.task(row, strategy)
+        task = task or self.task(row, strategy)
         if self._library is None:
             shown = render(task, self._profile)
         else:

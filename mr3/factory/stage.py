@@ -52,7 +52,7 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from transformers import AutoTokenizer
 
     from mr3.factory.distil import distil, grade, ungraded
-    from mr3.factory.finish import select, tokenizer_of, translate, write_orders, write_rows
+    from mr3.factory.finish import select, translate, write_orders, write_rows
     from mr3.factory.gather import gather
     from mr3.factory.output import RowWriter
 
@@ -71,7 +71,8 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
         folder = store / "translations"
         before = chosen
         chosen = line.step("5-translated", lambda s: translate(config, translator, before, s, folder, line.rows))
-    places = {tokenizer_of(config), *config.output.prompts.values()}
+    own = config.output.tokenizer
+    places = {*([own] if own else []), *config.output.prompts.values()}
     tokenizers = {place: AutoTokenizer.from_pretrained(place) for place in sorted(places)}
     rows = line.step("6-rows", lambda s: write_rows(config, chosen, s, tokenizers))
     files = write_orders(config, rows, out, RowWriter(config, tokenizers).published_columns)
