@@ -2,7 +2,7 @@
 
 Most kills come between the first and the last verdict, some of them while a part of the store is being written, some
 before and after. The engine waits a little per call, so that 30 kills find work left. Every call is logged, so that
-judgements which were made twice are counted, not guessed.
+judgements which were made twice are counted, not guessed. (With a real engine: kill-greedy.)
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _wait(condition: Any, child: subprocess.Popen[bytes]) -> bool:
     return False
 
 
-def _kill(config: Path, store: Path, rng: random.Random, kind: str, address: str) -> bool:
+def kill_once(config: Path, store: Path, rng: random.Random, kind: str, address: str) -> bool:
     """Start the run and kill it at an instant of that kind; False when it had ended before."""
     before = _parts(store)
     child = subprocess.Popen(
@@ -74,7 +74,7 @@ def _stored_twice(store: Path) -> tuple[int, int]:
     return len(count), sum(n > 1 for n in count.values())
 
 
-def _same(a: Path, b: Path) -> bool:
+def same_tables(a: Path, b: Path) -> bool:
     import pyarrow.parquet as pq
 
     return all(pq.read_table(a / f"{t}.parquet").equals(pq.read_table(b / f"{t}.parquet")) for t in _TABLES)
@@ -96,11 +96,11 @@ def run() -> Result:
         store = root / "killed" / "store"
         hits: Counter[str] = Counter()
         for kind in kinds:
-            hits[kind] += _kill(config, store, rng, kind, address)
+            hits[kind] += kill_once(config, store, rng, kind, address)
         last = label(config, address)
         calm = label(label_config(root / "calm", pool, model, stream=stream), address)
         ids, twice = _stored_twice(store)
-        same = _same(root / "killed" / "label", root / "calm" / "label")
+        same = same_tables(root / "killed" / "label", root / "calm" / "label")
         again = _judged(log) - calm["verdicts"]
     # What one process may have given to its engine at once: batches of each of the tasks that it runs side by side.
     flight = BATCH * RESPONSES * 2 * CONCURRENCY**2

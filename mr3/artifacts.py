@@ -126,7 +126,8 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
     folder = Path(config.output_dir)
     settings = json.loads(config.model_dump_json(exclude={"output_dir"}))
     hashes = {str(p): hash_path(Path(p)) for p in inputs if Path(p).exists()}
-    key = stable_hash(stage, settings, hashes)
+    decisive = {name: value for name, value in settings.items() if name not in config.incidental}
+    key = stable_hash(stage, decisive, hashes)
     started = folder / "started.json"
     manifest = folder / "manifest.json"
     resumed = started.is_file()
@@ -136,7 +137,8 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
             if before["stage"] != stage:
                 why = f"stage {before['stage']!r}"
             else:
-                names = sorted(k for k in {*settings, *before["config"]} if settings.get(k) != before["config"].get(k))
+                was = {k: v for k, v in before["config"].items() if k not in config.incidental}
+                names = sorted(k for k in {*decisive, *was} if decisive.get(k) != was.get(k))
                 changed = sorted(p for p in {*hashes, *before["inputs"]} if hashes.get(p) != before["inputs"].get(p))
                 why = f"another config (changed: {', '.join(names + changed) or 'unknown'})"
             raise ValueError(

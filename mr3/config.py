@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +22,9 @@ class StageConfig(BaseModel):
     """What every stage config has."""
 
     model_config = ConfigDict(extra="forbid")
+
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Keys that decide how a result is reached and not what it is: a run may be resumed with other values."""
 
     output_dir: Path
     seed: int = 0

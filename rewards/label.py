@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,8 @@ _PROGRESS_S = 10.0
 
 class LabelConfig(StageConfig):
     """Config of `mr3 label`."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"stream", "estimate"})
 
     pool: PoolSpec = Field(
         description="file or folder, or what rewards/pools/spec.py lists: hub sets, columns, merging"

@@ -56,6 +56,16 @@ def vote_decided(results: Sequence[Result], wanted: int) -> bool:
     return any(2 * count > wanted for count in Counter(results).values())
 
 
+def wants_sample(taken: Sequence[Verdict], sample: int, samples: int, how: Combine, labels: Sequence[str]) -> bool:
+    """Whether one more sample of one order is to be taken, after those in `taken`.
+
+    A vote stops when it is decided. With `mean` every sample counts: what an early stop leaves is no mean of them.
+    """
+    if any(v.sample == sample for v in taken):
+        return False
+    return how == "mean" or not vote_decided([result_of(v, labels) for v in taken], samples)
+
+
 def combine(
     a: str,
     b: str,
@@ -137,15 +147,16 @@ class RewardModel:
 
     async def compare(self, task: Task) -> tuple[Comparison, list[Verdict]]:
         """Judge a pairwise task; returns the comparison (responses named `a`, `b`) and every verdict."""
-        verdicts: list[Verdict] = []
-        open_orders = list(self._orders)
+        taken: dict[bool, list[Verdict]] = {swapped: [] for swapped in self._orders}
         for sample in range(self._samples):
-            verdicts += await self._round(task, open_orders, sample)
-            open_orders = [swapped for swapped in open_orders if not self._decided(task, verdicts, swapped)]
-            if not open_orders:
-                break
-        comparison = combine("a", "b", verdicts, self._combine, self._tie_margin, task.labels)
-        return comparison, verdicts
+            wanted = [swapped for swapped in self._orders if self._wants(taken[swapped], sample, task.labels)]
+            for swapped, verdict in zip(wanted, await self._round(task, wanted, sample), strict=True):
+                taken[swapped].append(verdict)
+        verdicts = [v for order in taken.values() for v in order]
+        return combine("a", "b", verdicts, self._combine, self._tie_margin, task.labels), verdicts
+
+    def _wants(self, taken: Sequence[Verdict], sample: int, labels: Sequence[str]) -> bool:
+        return wants_sample(taken, sample, self._samples, self._combine, labels)
 
     async def score(self, task: Task) -> tuple[float | None, list[Verdict]]:
         """Judge one response `samples` times; the mean score, None if a sample failed, and every verdict."""
@@ -154,11 +165,9 @@ class RewardModel:
             verdicts += await self._round(task, [False], sample)
         return scored(verdicts, task.labels, task.mode), verdicts
 
-    def _decided(self, task: Task, verdicts: Sequence[Verdict], swapped: bool) -> bool:
-        results = [result_of(v, task.labels) for v in verdicts if v.swapped is swapped]
-        return vote_decided(results, self._samples)
-
     async def _round(self, task: Task, orders: Sequence[bool], sample: int) -> list[Verdict]:
         from mr3.judging.judge import JudgeItem
 
+        if not orders:
+            return []
         return await self._judge.judge([JudgeItem(task=task, swapped=swapped, sample=sample) for swapped in orders])

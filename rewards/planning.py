@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 
 from mr3.records import DEFAULT_LABELS, PoolRow, Verdict
-from rewards.model import combine, compare_scores, result_of, scored, vote_decided
+from rewards.model import combine, compare_scores, scored, wants_sample
 from rewards.plans import PLANS, Board, Round, Winners, distinct
 from rewards.records import Comparison
 from rewards.tasks import TaskSettings
@@ -84,13 +84,7 @@ class _Pairwise:
 
     def _is_open(self, pair: Pair, swapped: bool, sample: int) -> bool:
         taken = [v for v in self._taken.get(pair, ()) if v.swapped is swapped]
-        if not taken:
-            return True
-        if any(v.sample == sample for v in taken):
-            return False  # the two have met before
-        # A mean of what an early stop leaves over would be no mean of the samples.
-        stops = self._settings.combine == "agree"
-        return not (stops and vote_decided([result_of(v, self._labels) for v in taken], self._settings.samples))
+        return wants_sample(taken, sample, self._settings.samples, self._settings.combine, self._labels)
 
 
 def _pair(judgement: Judgement) -> Pair:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from mr3.records import Mode, PoolRow, Verdict
 from rewards.planning import Judgement
@@ -72,28 +72,50 @@ def comparison_row(
     }
 
 
+class Shown(Protocol):
+    """A response as the pair tables name it: of a pool, or of a finished label run."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def policy(self) -> str: ...
+
+    @property
+    def id(self) -> str: ...
+
+
+def pair_row(
+    prompt_id: str, language: str, messages: list[dict[str, str]], chosen: Shown, rejected: Shown, pair: Pair
+) -> dict[str, Any]:
+    """What every pair table says of a pair: TRL's explicit conversational form, and where it comes from."""
+    assert chosen.text.strip() != rejected.text.strip(), "identical responses made a pair"
+    return {
+        "prompt": messages,
+        "chosen": [{"role": "assistant", "content": chosen.text}],
+        "rejected": [{"role": "assistant", "content": rejected.text}],
+        "prompt_id": prompt_id,
+        "language": language,
+        "chosen_policy": chosen.policy,
+        "rejected_policy": rejected.policy,
+        "chosen_id": chosen.id,
+        "rejected_id": rejected.id,
+        "verdict_ids": list(pair.verdict_ids),
+        "p_better": pair.p_better,
+        "margin": pair.margin,
+    }
+
+
 def preference_row(row: PoolRow, pair: Pair, judges: Mapping[str, str], settings: TaskSettings) -> dict[str, Any]:
-    """One preference in TRL's explicit conversational form, with where it comes from.
+    """One preference of a label run.
 
     Args:
         judges: verdict id -> judge id.
     """
     responses = {r.id: r for r in row.responses}
     chosen, rejected = responses[pair.chosen], responses[pair.rejected]
-    assert chosen.text.strip() != rejected.text.strip(), "identical responses made a pair"
     return {
-        "prompt": row.messages,
-        "chosen": [{"role": "assistant", "content": chosen.text}],
-        "rejected": [{"role": "assistant", "content": rejected.text}],
-        "prompt_id": row.prompt_id,
-        "language": row.language,
-        "chosen_policy": chosen.policy,
-        "rejected_policy": rejected.policy,
-        "chosen_id": chosen.id,
-        "rejected_id": rejected.id,
+        **pair_row(row.prompt_id, row.language, row.messages, chosen, rejected, pair),
         "judge": judges[pair.verdict_ids[0]],
         "rubric_hash": settings.rubric.content_hash,
-        "verdict_ids": list(pair.verdict_ids),
-        "p_better": pair.p_better,
-        "margin": pair.margin,
     }

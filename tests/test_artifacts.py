@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -14,7 +15,10 @@ from mr3.config import StageConfig
 
 
 class Work(StageConfig):
+    incidental: ClassVar[frozenset[str]] = frozenset({"workers"})
+
     rows: int = 3
+    workers: int = 1
 
 
 def do(config: Work, stage: str = "work", inputs: list[Path] | None = None) -> int:
@@ -58,6 +62,18 @@ def test_a_folder_of_another_config_is_refused_by_name(tmp_path: Path, finished:
         do(changed)
     with pytest.raises(ValueError, match="made by stage 'work'"):
         do(config, stage="play")
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_only_decides_how_a_result_is_reached_may_change(tmp_path: Path, finished: bool) -> None:
+    do(Work(output_dir=tmp_path / "a"))
+    if not finished:
+        (tmp_path / "a/manifest.json").unlink()
+    more = Work(output_dir=tmp_path / "a", workers=8)
+    assert is_current(more) is finished
+    assert do(more) == (0 if finished else 1)
+    with pytest.raises(ValueError, match=r"changed: rows\)"):
+        do(Work(output_dir=tmp_path / "a", workers=2, rows=4))
 
 
 def test_a_changed_input_is_seen_and_named(tmp_path: Path) -> None:

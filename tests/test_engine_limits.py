@@ -72,3 +72,23 @@ def test_an_adapter_judges_as_its_merged_weights_do(tmp_path: Path) -> None:
     plain.engine.close()
     assert traces[0] == traces[1] != [(v.trace, v.reason) for v in untouched]
     assert names[0].startswith("adapter@") and " on model@" in names[0] and names[1].startswith("model@")
+
+
+def test_who_gives_up_leaves_no_work_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mr3.inference.vllm_engine import VLLMEngine
+
+    monkeypatch.setattr("mr3.inference.vllm_engine._LOOK_S", 0.0)
+    engine = VLLMEngine(EngineConfig(model=str(BASE), engine=CACHE, max_model_len=2048))
+    long = Request(id="long", prompt_ids=[7] * 20, sampling=Sampling(max_tokens=1_900, ignore_eos=True))
+    short = Request(id="short", prompt_ids=[7] * 20, sampling=Sampling(max_tokens=8, ignore_eos=True))
+
+    async def give_up() -> int:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.generate([long]), 0.3)
+        await engine.generate([short])
+        return len(engine._flying)
+
+    try:
+        assert asyncio.run(give_up()) == 0
+    finally:
+        engine.close()

@@ -18,6 +18,8 @@ def is_current(config: StageConfig) -> bool:
     if not file.is_file():
         return False
     manifest = read_json(file)
-    if manifest["config"] != json.loads(config.model_dump_json(exclude={"output_dir"})):
+    left_out = config.incidental
+    was = {name: value for name, value in manifest["config"].items() if name not in left_out}
+    if was != json.loads(config.model_dump_json(exclude={"output_dir", *left_out})):
         return False
     return all(Path(p).exists() and hash_path(Path(p)) == before for p, before in manifest["inputs"].items())

@@ -47,7 +47,18 @@ def prepare_environment() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        _use_threads()
+
+
+def _use_threads() -> None:
+    """On a CPU, in each thread that runs the model: OpenMP counts per thread, and vLLM checks that all agree.
+
+    By torch's own function: vLLM (0.31) puts one that does nothing in the place of `torch.set_num_threads`.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        torch._C.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # type: ignore[attr-defined]
 
 
 def engine_arguments(config: EngineConfig) -> dict[str, Any]:
@@ -139,14 +150,20 @@ class VLLMEngine:
             future: asyncio.Future[Completion] = loop.create_future()
             self._queue.put(_Waiting(request, future, loop))
             futures.append(future)
-        waited: set[asyncio.Future[Completion]] = set(futures)
+        try:
+            await self._wait(set(futures))
+        finally:  # a caller that gave up wants no more tokens
+            for future in futures:
+                future.cancel()
+        return [future.result() for future in futures]
+
+    async def _wait(self, waited: set[asyncio.Future[Completion]]) -> None:
         while waited:
             done, waited = await asyncio.wait(waited, timeout=_LOOK_S, return_when=asyncio.FIRST_EXCEPTION)
             for future in done:
                 future.result()  # raises what the loop said
             if self._flying and time.monotonic() - self._beat > _STALL_S:
                 raise EngineDead(f"a step of the engine has taken more than {_STALL_S:.0f} s")
-        return [future.result() for future in futures]
 
     def close(self) -> None:
         """Stop the loop and free the cache; requests in flight are given up."""
@@ -159,6 +176,7 @@ class VLLMEngine:
     # The rest runs in the engine's own thread.
 
     def _loop(self) -> None:
+        _use_threads()
         try:
             while self._admit():
                 with _ONE_AT_A_TIME:
@@ -180,7 +198,8 @@ class VLLMEngine:
                 return True
             if waiting is None:
                 return False
-            self._add(waiting)
+            if not waiting.future.cancelled():
+                self._add(waiting)
         return True
 
     def _add(self, waiting: _Waiting) -> None:
@@ -216,12 +235,12 @@ class VLLMEngine:
             self._answer(done)
 
     def _give_up_late(self) -> None:
-        """Requests over their time limit end as `timed_out`, and the others go on."""
+        """Requests over their time limit end as `timed_out`, those that nobody waits for any more end; others go on."""
         now = time.monotonic()
         if now - self._looked < _LOOK_S:
             return
         self._looked = now
-        late = {key: w for key, w in self._flying.items() if w.deadline < now}
+        late = {key: w for key, w in self._flying.items() if w.deadline < now or w.future.cancelled()}
         if not late:
             return
         self._engine.abort_request(list(late))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mr3.families.errors import FamilyError, TextsMissing
-from mr3.families.table import FAMILIES, Family, find_family
+from mr3.families.errors import FamilyError
+from mr3.families.table import Family, find_family
 from mr3.records import Task
 
 
@@ -18,7 +18,8 @@ class FamilyTexts:
     `rubrics` are paraphrases of what the scores mean; `generic` says that they speak of criteria in general, so that
     they complete a rubric that has criteria and no description per score. `part_title` heads what follows the input
     where that is not a response (a solution, the options). `reference_title` is None where the texts have none. A
-    `fixed_schema` is printed as it stands.
+    `fixed_schema` is printed as it stands. `criteria` (name and description, ranked) go before
+    the scores.
     """
 
     language: str
@@ -35,6 +36,7 @@ class FamilyTexts:
     explanation: str
     score: str
     generic: bool = False
+    criteria: tuple[tuple[str, str], ...] = ()
     fixed_schema: Mapping[str, Any] | None = None
 
     def schema(self, labels: Sequence[str], ranked: int = 0) -> Mapping[str, Any]:
@@ -102,9 +104,8 @@ def family_of_task(task: Task, texts: Texts) -> Family:
     family = find_family(task.family)
     if family.mode != task.mode:
         raise FamilyError(
-            f"task {task.id!r} is {task.mode}, but its family {family.name} is {family.mode}", family.name, task.language
+            f"task {task.id!r} is {task.mode}, but its family {family.name} is {family.mode}",
+            family.name,
+            task.language,
         )
     return family
-
-
-__all__ = ["FAMILIES", "FamilyTexts", "Texts", "TextsMissing", "family_of_task"]

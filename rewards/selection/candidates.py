@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from mr3.records import stable_hash
 from rewards.pairs import pair_of
+from rewards.rows import pair_row
 from rewards.selection.config import PairsConfig
 from rewards.selection.draw import Draw, Numbers, count
 from rewards.selection.funnel import Funnel
@@ -53,23 +54,11 @@ def candidate_row(prompt: Merged, decision: Decision, sources: Mapping[str, Sour
     """One pair with where it comes from."""
     pair = pair_of(decision.comparison)
     chosen, rejected = prompt.responses[pair.chosen], prompt.responses[pair.rejected]
-    assert chosen.text.strip() != rejected.text.strip(), "identical responses made a pair"
     runs = [sources[name] for name in decision.labels]
     return {
-        "prompt": prompt.prompt,
-        "chosen": [{"role": "assistant", "content": chosen.text}],
-        "rejected": [{"role": "assistant", "content": rejected.text}],
-        "prompt_id": prompt.prompt_id,
-        "language": prompt.language,
-        "chosen_policy": chosen.policy,
-        "rejected_policy": rejected.policy,
-        "chosen_id": chosen.id,
-        "rejected_id": rejected.id,
+        **pair_row(prompt.prompt_id, prompt.language, prompt.prompt, chosen, rejected, pair),
         "judge": ", ".join(dict.fromkeys(run.judge for run in runs)),
         "rubric_hash": ", ".join(dict.fromkeys(run.rubric_hash for run in runs)),
-        "verdict_ids": list(pair.verdict_ids),
-        "p_better": pair.p_better,
-        "margin": pair.margin,
         "labels": list(decision.labels),
         "agreement": decision.share,
         "lot": int(stable_hash("draw", seed, prompt.prompt_id, chosen.id, rejected.id, length=16), 16),
