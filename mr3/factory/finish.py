@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -13,18 +12,17 @@ import numpy as np
 import pyarrow as pa
 
 from mr3.artifacts import hash_path
-from mr3.factory.asking import SEPARATOR
 from mr3.factory.config import FactoryConfig, Translator
 from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
 from mr3.factory.orders import Keys, permutation, write_in_order
-from mr3.factory.output import RowWriter, published_table, trl_table
+from mr3.factory.output import RowWriter, published_table, text_column, trl_table
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
+from mr3.factory.rows import SEPARATOR, Row, read_row, told
 from mr3.factory.selection import Cell, choose, tie_break
 from mr3.factory.streaming import stream_parts
 from mr3.factory.translate import TranslateWorker
-from mr3.sources.labelled import Labelled
 
 _ENCODED = 256
 
@@ -78,9 +76,8 @@ def translate(
     results = stream_parts(before.parts, TranslateWorker, arguments, config.stream, config.ray)
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in counted(results, total, "translations"):
-            row = json.loads(payload.partition(SEPARATOR)[0])
-            reason = json.loads(payload.rpartition(SEPARATOR)[2])["reason"]
-            language, source = row["task"]["language"], row["source"]
+            row, reason = read_row(payload), told(payload)[-1]["reason"]
+            language, source = row["language"], row["source"]
             if reason is not None:
                 failed[reason] = failed.get(reason, 0) + 1
             if reason is not None and config.require_translation:
@@ -92,16 +89,14 @@ def translate(
     return {"filters": [made.as_json()]}
 
 
-def _verdicts(payload: str, translated: bool) -> tuple[Labelled, dict[str, Any], int]:
+def _verdicts(payload: str, translated: bool) -> tuple[Row, dict[str, Any], int]:
     """The row, its verdict per strategy, and how often the student was right."""
-    row, told, right, *more = payload.split(SEPARATOR)
-    verdicts = {strategy: samples[0] for strategy, samples in json.loads(told).items()}
-    if translated:
-        made = json.loads(more[0])
-        if made["reason"] is None:
-            source = verdicts["eng-eng"]
-            verdicts["tgt-tgt-translated"] = source | {"trace": made["trace"], "explanation": made["explanation"]}
-    return Labelled.model_validate_json(row), verdicts, int(right)
+    answers, right, *more = told(payload)
+    verdicts = {strategy: samples[0] for strategy, samples in answers.items()}
+    if translated and more[0]["reason"] is None:
+        changes = {name: more[0][name] for name in ("trace", "explanation")}
+        verdicts["tgt-tgt-translated"] = verdicts["eng-eng"] | changes
+    return read_row(payload), verdicts, right
 
 
 def write_rows(config: FactoryConfig, before: Step, step: Step, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +118,7 @@ def write_rows(config: FactoryConfig, before: Step, step: Step, tokenizers: Mapp
             ties.append(tie_break(config.seed, [r["id"] for r in rows]))
     keys = {name: np.concatenate(values) for name, values in {**found, "ties": ties}.items()}
     np.savez(folder / "keys.npz", **keys)
-    per = {s: int(sum(_valid(folder, s))) for s in config.trained}
+    per = {s: int(sum(_valid(folder, text_column(s)))) for s in config.trained}
     return {"filters": [], "rows": len(keys["ties"]), "rows_per_strategy": per, "tokens": _spread(keys["tokens"])}
 
 
@@ -133,8 +128,8 @@ def _wide(config: FactoryConfig, before: Step, writer: RowWriter) -> Iterator[di
             yield writer.row(*_verdicts(payload, config.translator is not None))
 
 
-def _valid(folder: Path, strategy: str) -> Iterator[int]:
-    for batch in batches_of(sorted(folder.glob("part-*.parquet")), (strategy,)):
+def _valid(folder: Path, column: str) -> Iterator[int]:
+    for batch in batches_of(sorted(folder.glob("part-*.parquet")), (column,)):
         yield batch.num_rows - batch.column(0).null_count
 
 

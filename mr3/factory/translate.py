@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mr3.factory.asking import SEPARATOR, row_of
 from mr3.factory.config import Translator
+from mr3.factory.rows import SEPARATOR, read_row, told
 from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.inference.generate_worker import GenerateWorker
 from mr3.records import stable_hash
@@ -105,9 +105,7 @@ class TranslateWorker:
         return Request(id=identity, prompt=prompt, sampling=sampling).model_dump(mode="json")
 
     def _pieces(self, payload: str) -> tuple[str, list[tuple[str, str]]]:
-        row, verdicts = json.loads(row_of(payload)), json.loads(payload.split(SEPARATOR)[1])
-        verdict = verdicts["eng-eng"][0]
-        language: str = row["task"]["language"]
+        language, verdict = read_row(payload)["language"], told(payload)[0]["eng-eng"][0]
         if verdict["trace"] is None or verdict["explanation"] is None:
             return language, []
         return language, [*chunks(verdict["trace"], self._settings.chunk_chars), (verdict["explanation"], "")]
@@ -122,8 +120,8 @@ class TranslateWorker:
         asked = {"group": batch["group"], "payload": [json.dumps({"requests": r}) for r in requests]}
         answers = await self._inner(asked)
         payloads = []
-        for payload, (language, found), told in zip(batch["payload"], pieces, answers["payload"], strict=True):
-            completions = [Completion.model_validate(c) for c in json.loads(told)["completions"]]
+        for payload, (language, found), answer in zip(batch["payload"], pieces, answers["payload"], strict=True):
+            completions = [Completion.model_validate(c) for c in json.loads(answer)["completions"]]
             made = assemble(found, None if language == "en" else completions, self._settings.keep)
             payloads.append(payload + SEPARATOR + json.dumps(made, ensure_ascii=False))
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}
