@@ -1,14 +1,16 @@
 """An engine that is told the right label, and answers at once: for what is to be measured around the factory's models.
 
-A prompt holds `[label]`, put there by the benchmark. `engine:` settings: `wrong`, the share of prompts that are answered with
-another label (drawn by a hash of the prompt and the request's id, so that samples of one prompt differ).
+A prompt holds `[label]`, put there by the benchmark. `engine:` settings: `wrong`, the share of requests that are answered
+with another label (drawn by a hash of the prompt and the request's id, so that samples of one prompt differ).
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Sequence
+from typing import ClassVar
 
 from mr3.inference.engine import Completion, EngineConfig, Request
 
@@ -33,13 +35,17 @@ class ToldEngine:
     """Keeps the engine protocol."""
 
     takes_text = True
+    seconds: ClassVar[float] = 0.0
 
     def __init__(self, config: EngineConfig) -> None:
         self._wrong = float(config.engine.get("wrong", 0.0))
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One completion per request."""
-        return [self._answer(request) for request in requests]
+        """One completion per request. Time in here is the engine's: it is added up in `seconds`."""
+        begun = time.process_time()
+        made = [self._answer(request) for request in requests]
+        ToldEngine.seconds += time.process_time() - begun
+        return made
 
     def _answer(self, request: Request) -> Completion:
         prompt = request.prompt or ""

@@ -22,7 +22,7 @@ from mr3.inference.hosts import open_engine
 from mr3.inference.store import Store
 from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import Judge, JudgeItem, Prepared
-from mr3.records import Task, stable_hash
+from mr3.records import stable_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,15 @@ class _Task:
     id: str
     mode: str
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What a verdict needs of an item."""
+
+    task: _Task
+    sample: int
+    swapped: bool = False
 
 
 class AskedJudge(Judge):
@@ -80,8 +89,8 @@ class AskWorker:
             digest = hashlib.blake2b(head, digest_size=16)
             digest.update(prompt.encode("utf-8", "surrogatepass"))
             base = digest.hexdigest()
-            items = [JudgeItem.model_construct(task=cast("Task", task), swapped=False, sample=k) for k in range(samples)]
-            found.append([Prepared(i, _sample_id(base, i.sample), prompt, rubric) for i in items])
+            items = (cast("JudgeItem", _Item(task, k)) for k in range(samples))
+            found.append([Prepared(item, _sample_id(base, item.sample), prompt, rubric) for item in items])
         return found
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -86,7 +86,9 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
     return {"filters": [right.as_json(), aligned.as_json()]}
 
 
-def _graded(config: FactoryConfig, settings: Difficulty, before: Step, store: Path, total: int) -> Iterator[tuple[str, str, Row, int | None]]:
+def _graded(
+    config: FactoryConfig, settings: Difficulty, before: Step, store: Path, total: int
+) -> Iterator[tuple[str, str, Row, int | None]]:
     asks: list[tuple[Asked, int]] = [(settings.strategy, settings.samples)]
     for group, payload in _answers(config, settings.student, asks, before.parts, store, total):
         kept, _, samples = payload.rpartition(SEPARATOR)
@@ -94,7 +96,9 @@ def _graded(config: FactoryConfig, settings: Difficulty, before: Step, store: Pa
         yield group, kept, row, right_of(json.loads(samples)[settings.strategy], row["gold"])
 
 
-def grade(config: FactoryConfig, settings: Difficulty, before: Step, step: Step, store: Path, total: int) -> dict[str, Any]:
+def grade(
+    config: FactoryConfig, settings: Difficulty, before: Step, step: Step, store: Path, total: int
+) -> dict[str, Any]:
     """k answers of the student per row; rows that are too easy go."""
     hard = Filter("difficulty")
     spread: Counter[int] = Counter()

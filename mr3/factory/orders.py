@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mr3.factory.config import Order
-from mr3.factory.parts import batches_of
+from mr3.factory.parts import batches_of, parquet_writer
 
 Ints = npt.NDArray[np.int64]
 
@@ -106,7 +106,7 @@ def write_in_order(
             shown = made(table)
             if file not in writers:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                writers[file] = pq.ParquetWriter(temporary[file], shown.schema, compression="zstd")
+                writers[file] = parquet_writer(temporary[file], shown.schema)
             if shown.num_rows:
                 writers[file].write_table(shown)
         if bucket is not None:

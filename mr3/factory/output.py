@@ -107,9 +107,12 @@ class RowWriter:
                 continue
             shown = rendered(row, strategy)
             answer = answer_json(verdict["explanation"], row["gold"])
-            self._add_conversation(wide, strategy, shown, SPEECH[self._student].target(
-                forced(shown.assistant_prefix), verdict["trace"], answer
-            ))
+            self._add_conversation(
+                wide,
+                strategy,
+                shown,
+                SPEECH[self._student].target(forced(shown.assistant_prefix), verdict["trace"], answer),
+            )
             wide["tokens"] = wide["tokens"] or self._length(verdict)
             self._add_published(wide, strategy, shown, verdict["trace"], answer)
         return wide
@@ -130,7 +133,9 @@ class RowWriter:
         for part, text in zip(_PARTS, (shown.system, shown.user, prefix, completion), strict=True):
             wide[text_column(strategy, part)] = text
 
-    def _add_published(self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, trace: str, answer: str) -> None:
+    def _add_published(
+        self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, trace: str, answer: str
+    ) -> None:
         told, teacher = PUBLISHED[strategy], self._config.teacher.name
         sentence = forced(shown.assistant_prefix)
         bare = shown if sentence else shown.model_copy(update={"assistant_prefix": ""})

@@ -16,6 +16,7 @@ from mr3.sources.families import library_of
 from mr3.sources.labelled import Labelled
 from mr3.sources.spec import Texts
 
+
 class Shown(TypedDict):
     """A task under one strategy: the two messages, what the assistant's turn begins with, the rubric's hash."""
 

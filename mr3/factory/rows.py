@@ -61,7 +61,7 @@ def read_row(payload: str) -> Row:
 def rendered(row: Row, strategy: Strategy) -> Rendered:
     """Messages and assistant prefix under a strategy; translated traces are taught behind the prompt of tgt-tgt."""
     shown = row["prompts"]["tgt-tgt" if strategy == "tgt-tgt-translated" else strategy]
-    return Rendered.model_construct(system=shown["system"], user=shown["user"], assistant_prefix=shown["prefix"])
+    return Rendered(system=shown["system"], user=shown["user"], assistant_prefix=shown["prefix"])
 
 
 def told(payload: str) -> list[Any]:

@@ -58,7 +58,9 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from mr3.factory.output import RowWriter
 
     gc.collect()
-    gc.freeze()  # what the imports left is not garbage: looking through it again and again costs a tenth of the time
+    # What the imports left is not garbage, and rows that wait for answers are no cycles: don't look through them so often.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     out = run.folder
     line = _Line(out / "work")
     store = config.store or out / "store"

@@ -62,7 +62,11 @@ def lost_words(source: str, translation: str, keep: Sequence[str]) -> list[str]:
 
 def _count(word: str, text: str) -> int:
     # Not between word boundaries: a translation may put them beside letters of a script without blanks.
-    return text.count(word) if not word.isascii() else len(re.findall(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", text))
+    return (
+        text.count(word)
+        if not word.isascii()
+        else len(re.findall(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", text))
+    )
 
 
 def piece_reason(source: str, completion: Completion, keep: Sequence[str]) -> str | None:
@@ -99,9 +103,7 @@ class TranslateWorker:
             [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
         identity = stable_hash("translate", language, text)
-        sampling = self._settings.sampling.model_copy(
-            update={"seed": int(stable_hash(self._seed, identity)[:7], 16)}
-        )
+        sampling = self._settings.sampling.model_copy(update={"seed": int(stable_hash(self._seed, identity)[:7], 16)})
         return Request(id=identity, prompt=prompt, sampling=sampling).model_dump(mode="json")
 
     def _pieces(self, payload: str) -> tuple[str, list[tuple[str, str]]]:
