@@ -1,7 +1,7 @@
 """An engine that is told the right label, and answers at once: for what is to be measured around the factory's models.
 
-A prompt holds `[label]`, put there by the benchmark. `engine:` settings: `wrong`, the share of requests that are answered
-with another label (drawn by a hash of the prompt and the request's id, so that samples of one prompt differ).
+A prompt holds `[label]`, put there by the benchmark. `engine:` settings: `wrong`, the share of requests that get
+another label (drawn by a hash of the prompt and the request's id, so that samples of one prompt differ).
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
         for group, payload in _answers(config, config.teacher, asks, before.parts, store, total):
             row, (verdicts,) = read_row(payload), told(payload)
             language, source = row["language"], row["source"]
-            findings = {s: finding(verdicts[s][0], row["gold"]) for s in config.strategies}
+            findings: dict[str, str] = {s: finding(verdicts[s][0], row["gold"]) for s in config.strategies}
             for strategy, found in findings.items():
                 outcomes[strategy][found] += 1
                 counts = accuracy[strategy].setdefault(language, [0, 0])

@@ -1,7 +1,7 @@
 """The rows that are trained on: TRL's conversational prompt-completion format per strategy, and the published columns.
 
-A prompt is exactly what inference sends: messages, and `assistant_prefix`, which holds the forced sentence where there is
-one (masked from the loss). The completion is what follows it; without a forced sentence it begins with `<think>`.
+A prompt is exactly what inference sends: messages, and `assistant_prefix`, which holds the forced sentence where there
+is one (masked from the loss). The completion is what follows it; without a forced sentence it begins with `<think>`.
 Published columns have the names of rubricreward/mR3-Dataset-100K, with the teacher's name in place of gpt-oss-120b.
 """
 
@@ -93,7 +93,7 @@ class RowWriter:
         `tokens` is the length of prompt and answer under the first strategy, as the teacher's engine counted it.
 
         Args:
-            verdicts: strategy -> verdict as JSON object; for tgt-tgt-translated its trace and explanation are translated.
+            verdicts: strategy -> verdict as JSON object; that of tgt-tgt-translated has a translated trace and explanation.
 
         Raises:
             ValueError: when the engine counted no tokens, and no tokenizer is named to count them.

@@ -58,7 +58,7 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from mr3.factory.output import RowWriter
 
     gc.collect()
-    # What the imports left is not garbage, and rows that wait for answers are no cycles: don't look through them so often.
+    # What the imports left is not garbage, and rows that wait for answers are no cycles: they are looked through rarely.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     out = run.folder

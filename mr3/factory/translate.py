@@ -1,7 +1,7 @@
 """Traces in the task's language by translation: pieces of a trace one by one, then the explanation, then put together.
 
-Words that the judge must write as they are (labels, headings) are checked in every piece: a piece that lost one, came back
-empty or cut off, or failed, makes the whole row's translation fail with that reason. Nothing is patched up.
+Words that the judge must write as they are (labels, headings) are checked in every piece: a piece that lost one, came
+back empty or cut off, or failed, makes the whole row's translation fail with that reason. Nothing is patched up.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from mr3.inference.generate_worker import GenerateWorker
 from mr3.records import stable_hash
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_PROMPT = """Translate the text below into the language with the ISO 639 code {language}. Keep its tone, structure, line \
-breaks and length. Leave these words exactly as they are: {keep}. Write the translation and nothing else.
+_PROMPT = """Translate the text below into the language with the ISO 639 code {language}. Keep its tone, structure, \
+line breaks and length. Leave these words exactly as they are: {keep}. Write the translation and nothing else.
 
 {text}"""
 
@@ -50,7 +51,7 @@ def _sentences(line: str, behind: str, most: int) -> list[tuple[str, str]]:
         return [(line, behind)]
     cuts = [0, *(m.end() for m in _SENTENCE.finditer(line)), len(line)]
     found: list[tuple[str, str]] = []
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         found += [(line[i : min(i + most, end)], "") for i in range(begin, end, most)]
     return [*found[:-1], (found[-1][0], behind)] if found else [("", behind)]
 
