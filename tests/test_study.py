@@ -63,12 +63,31 @@ def test_every_arm_of_every_seed_has_its_own_folder_and_shares_the_rest(tmp_path
         ({"compared": "sft"}, "name a stage of `each` that is an evaluation"),
         ({"arms": {"few": {"stf": []}, "many": {}}}, "changes 'stf', which is no stage"),
         ({"arms": {"many": {}}}, "at least 2 items"),
-        ({"arms": {"data": {}, "many": {}}}, "'data' is a shared stage"),
+        ({"arms": {"data": {}, "many": {}}}, "'data' comes twice"),
+        (
+            {"once": {"first": {"stage": "data", "config": "data.yaml", "needs": ["sft"]}}},
+            "'first' needs one that runs more often",
+        ),
     ],
 )
 def test_a_study_that_can_not_be_run_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         study(tmp_path, **changes)
+
+
+def test_what_runs_once_serves_all_seeds(tmp_path: Path) -> None:
+    once = {"world": {"stage": "data", "config": "data.yaml"}}
+    each = {
+        "sft": {"stage": "sft", "config": "judge-sft.yaml", "needs": ["world"], "args": ["--data", "${ONCE}/world/x"]},
+        "eval": {"stage": "eval", "config": "judge-eval.yaml", "needs": ["sft"]},
+    }
+    steps = {step.name: step for step in steps_of(study(tmp_path, once=once, shared={}, each=each))}
+    assert len(steps) == 1 + 2 * 2 * 2
+    assert steps["once/world"].config.output_dir == tmp_path / "once/world" and steps["once/world"].config.seed == 0
+    for seed in (3, 4):
+        step = steps[f"seed-{seed}/few/sft"]
+        assert step.needs == ("once/world",)
+        assert str(step.config.data) == f"{tmp_path}/once/world/x"  # type: ignore[attr-defined]
 
 
 def test_a_mistake_in_the_last_stage_shows_before_the_first_runs(
@@ -89,6 +108,7 @@ def evaluation(folder: Path, right: dict[str, bool], name: str = "pairwise") -> 
     rows = [
         {
             "task_id": task,
+            "language": "de" if task == "t0" else "en",
             "sets": [name],
             "gold": "Assistant A",
             "score": "Assistant A" if is_right is not swapped else None,
@@ -139,8 +159,11 @@ def test_other_items_are_no_pairs_and_a_missing_set_is_named(tmp_path: Path) -> 
     other = right_answers(evaluation(tmp_path / "b", {"t1": True}), [])
     with pytest.raises(ValueError, match="different tasks"):
         compare_arms({"a": [one], "b": [other]}, "a")
-    with pytest.raises(ValueError, match="no set 'binary'; it has pairwise"):
+    with pytest.raises(ValueError, match=r"no set \['binary'\]; it has pairwise"):
         right_answers(tmp_path / "a", ["binary"])
+    assert right_answers(tmp_path / "a", [], ["de"])["all"] == {"t0": True}
+    with pytest.raises(ValueError, match="in ja; it has none"):
+        right_answers(tmp_path / "a", [], ["ja"])
 
 
 def test_the_interval_alone_decides() -> None:

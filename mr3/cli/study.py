@@ -3,9 +3,10 @@
     mr3 study --config configs/experiments/1-threshold-curriculum/nano.yaml
     mr3 study --config configs/experiments/1-threshold-curriculum/qwen3-4b.yaml --dry-run
 
-Stages of `shared` run once per seed, those of `each` once per arm and seed. A stage config may use ${RUN} (the seed's
-folder), ${ARM}, ${ARM_RUN} (the arm's folder in it) and ${SEED}. Finished stages are not run again. --dry-run reads
-every config, plans every training run (`mr3 sft --dry-run`), and trains nothing.
+Stages of `once` run once, those of `shared` once per seed, those of `each` once per arm and seed. A stage config may
+use ${RUN} (the seed's folder, or that of `once`), ${ONCE}, ${ARM}, ${ARM_RUN} (the arm's folder) and ${SEED}. Finished
+stages are not run again. --dry-run reads every config, plans every training run (`mr3 sft --dry-run`), and trains
+nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -34,7 +36,8 @@ from mr3.config import StageConfig, load_config
 from mr3.stage import stage_main
 
 _TAIL = 25
-_OF_A_STEP = ("RUN", "ARM", "ARM_RUN", "SEED")
+ONCE = "once"
+_OF_A_STEP = ("RUN", "ONCE", "ARM", "ARM_RUN", "SEED")
 """Variables that are set for each step, and stay as they are when the study's own file is read."""
 _PLANNED = "sft"
 """The stage that can say what a run of it will cost."""
@@ -47,12 +50,14 @@ class StudyConfig(StageConfig):
     seed_varies: str = Field(description="what differs from seed to seed: data, initialisation, order, sampling")
     configs: Path = Field(Path(), description="folder of the stages' configs (default: where this file is)")
     seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1)
+    once: dict[str, Node] = Field(default_factory=dict, description="stages that run once for all, with `seed`")
     shared: dict[str, Node] = Field(default_factory=dict, description="stages that run once per seed")
     each: dict[str, Node] = Field(description="stages that run for every arm and seed")
     arms: dict[str, dict[str, list[str]]] = Field(min_length=2, description="arm -> stage -> its own overrides")
     baseline: str = Field(description="the arm that the others are compared with")
     compared: str = Field(description="the evaluation in `each` whose verdicts are compared")
     sets: list[str] = Field(default_factory=list, description="evaluation sets in the table; empty: all")
+    languages: list[str] = Field(default_factory=list, description="only tasks in these are compared; empty: all")
     at_once: int = Field(2, ge=1, description="stages side by side, one core each")
     ray_cpus: int = Field(8, ge=1, description="logical CPUs of the Ray session")
     environment: dict[str, str] = Field(default_factory=dict, description="set for every stage")
@@ -60,13 +65,17 @@ class StudyConfig(StageConfig):
 
     @model_validator(mode="after")
     def _whole(self) -> StudyConfig:
-        twice = sorted(self.shared.keys() & (self.each.keys() | self.arms.keys()))
+        counts = Counter([*self.once, *self.shared, *self.each, *self.arms])
+        twice = [name for name, n in counts.items() if n > 1]
         if twice:
-            raise ValueError(f"{twice[0]!r} is a shared stage, so it can't name a stage of the arms or an arm too")
-        check_graph({name: node.needs for name, node in (self.shared | self.each).items()})
-        for name, node in self.shared.items():
-            if set(node.needs) & self.each.keys():
-                raise ValueError(f"the shared stage {name!r} needs a stage of the arms: move it to `each`")
+            raise ValueError(
+                f"{twice[0]!r} comes twice: stages of once, shared and each, and arms, need names of their own"
+            )
+        check_graph({name: node.needs for name, node in (self.once | self.shared | self.each).items()})
+        for group, later in ((self.once, self.shared | self.each), (self.shared, self.each)):
+            for name, node in group.items():
+                if set(node.needs) & later.keys():
+                    raise ValueError(f"the stage {name!r} needs one that runs more often: move it there")
         if self.baseline not in self.arms:
             raise ValueError(f"baseline {self.baseline!r} is no arm: {', '.join(self.arms)}")
         if self.compared not in self.each or self.each[self.compared].stage != "eval":
@@ -108,10 +117,13 @@ def steps_of(config: StudyConfig) -> list[Step]:
     Raises:
         ValueError: for a missing file, an unknown stage or key.
     """
-    found = []
+    once = config.output_dir / ONCE
+    always = {**config.environment, "ONCE": str(once)}
+    first = {**always, "RUN": str(once), "SEED": str(config.seed)}
+    found = [_step(config, name, node, once, first, None) for name, node in config.once.items()]
     for seed in config.seeds:
         run = config.output_dir / f"seed-{seed}"
-        base = {**config.environment, "RUN": str(run), "SEED": str(seed)}
+        base = {**always, "RUN": str(run), "SEED": str(seed)}
         found += [_step(config, name, node, run, base, None) for name, node in config.shared.items()]
         for arm in config.arms:
             environment = {**base, "ARM": arm, "ARM_RUN": str(run / arm)}
@@ -125,6 +137,8 @@ def _step(
     folder = run / name if arm is None else run / arm / name
 
     def named(need: str) -> str:
+        if need in config.once:
+            return f"{ONCE}/{need}"
         return f"{run.name}/{need}" if need in config.shared else f"{run.name}/{arm}/{need}"
 
     own = [] if arm is None else config.arms[arm].get(name, [])
@@ -183,7 +197,7 @@ def _plan(config: StudyConfig, steps: Sequence[Step]) -> None:
     first = f"seed-{config.seeds[0]}/"
     with ExitStack() as stack:
         session = Session(stack, config.ray_cpus)
-        planned = [s for s in steps if s.node.stage == _PLANNED and s.name.startswith(first)]
+        planned = [s for s in steps if s.node.stage == _PLANNED and s.name.startswith((first, f"{ONCE}/"))]
         for step in planned:
             job = _job(config, step, session, ["--dry-run"])
             job.needs = ()
@@ -218,6 +232,7 @@ def run(config: StudyConfig, dry_run: bool = False) -> None:
             arms=list(config.arms),
             baseline=config.baseline,
             sets=config.sets,
+            languages=config.languages,
             notes=config.notes,
             folders={
                 arm: [config.output_dir / f"seed-{seed}" / arm / config.compared for seed in config.seeds]

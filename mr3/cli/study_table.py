@@ -34,15 +34,16 @@ class StudyPlan(BaseModel):
     arms: list[str]
     baseline: str
     sets: list[str]
+    languages: list[str] = []
     notes: list[str]
     folders: dict[str, list[Path]]
 
 
-def right_answers(folder: Path, sets: Sequence[str]) -> Right:
+def right_answers(folder: Path, sets: Sequence[str], languages: Sequence[str] = ()) -> Right:
     """Of the unswapped verdicts of one finished evaluation.
 
     Raises:
-        ValueError: when the folder holds none, or lacks a wanted set.
+        ValueError: when the folder holds none, or lacks a wanted set, or has no task in the wanted languages.
     """
     import pyarrow.parquet as pq
 
@@ -50,15 +51,16 @@ def right_answers(folder: Path, sets: Sequence[str]) -> Right:
     if not file.is_file():
         raise ValueError(f"{folder} is not a finished evaluation: run `mr3 eval` into it first")
     found: Right = defaultdict(dict)
-    columns = ["task_id", "sets", "gold", "score", "swapped", "sample"]
+    columns = ["task_id", "language", "sets", "gold", "score", "swapped", "sample"]
     for row in pq.read_table(file, columns=columns).to_pylist():
-        if row["swapped"] or row["sample"]:
+        if row["swapped"] or row["sample"] or (languages and row["language"] not in languages):
             continue
         for name in row["sets"]:
             found[name][row["task_id"]] = row["score"] == row["gold"]
     missing = [name for name in sets if name not in found]
-    if missing:
-        raise ValueError(f"{folder} has no set {missing[0]!r}; it has {', '.join(sorted(found))}")
+    if missing or not found:
+        among = f" in {', '.join(languages)}" if languages else ""
+        raise ValueError(f"{folder} has no set {missing[:1] or ''}{among}; it has {', '.join(sorted(found)) or 'none'}")
     chosen = {name: found[name] for name in (sets or sorted(found))}
     return {ALL: {i: r for rows in chosen.values() for i, r in rows.items()}, **chosen}
 
@@ -129,7 +131,9 @@ def write_tables(plan: StudyPlan, folder: Path) -> str:
     """Write study.json, study.md and study.svg; the text of study.md."""
     from mr3.cli.plots import differences
 
-    runs = {arm: [right_answers(f, plan.sets) for f in folders] for arm, folders in plan.folders.items()}
+    runs = {
+        arm: [right_answers(f, plan.sets, plan.languages) for f in folders] for arm, folders in plan.folders.items()
+    }
     found = compare_arms(runs, plan.baseline)
     text = markdown(plan, found)
     write_json(folder / "study.json", {"plan": plan.model_dump(mode="json"), "sets": found})
