@@ -52,6 +52,7 @@ STAGES: dict[str, Stage] = {
     "pairs": Stage("rewards.selection.stage", "choose preference pairs from labels, with a funnel", "PairsConfig"),
     "audit": Stage("rewards.audit", "what can be said of labels: outcomes, biases, agreement, canaries", "AuditConfig"),
     "annotate": Stage("rewards.annotate", "blind sheets for people, and agreement with them", "AnnotateConfig"),
+    "trace-sheet": Stage("rewards.trace_sheet", "blind sheets of judges' reasoning to rate", "TraceSheetConfig"),
     "serve": Stage("rewards.serving.stage", "serve a judge over HTTP until it is stopped", "ServeConfig"),
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
     "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),
