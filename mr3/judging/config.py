@@ -12,7 +12,7 @@ from mr3.artifacts import hash_path
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
 from mr3.judge_card import FILE, JudgeCard, load_card
 from mr3.prompts import TextsName
-from mr3.records import Strategy, stable_hash
+from mr3.records import Mode, Strategy, stable_hash
 
 # What of a model folder decides its verdicts; logs and optimizer states beside it do not. The card acts
 # through the prompt and the sampling, which are in a verdict's id themselves.
@@ -45,6 +45,8 @@ class JudgeConfig(BaseModel):
     seconds_per_token: float = Field(1.0, gt=0, description="after 60 s and this per token a request is timed_out")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
+    format: str | None = Field(None, description="how a judge without a judge.json answers: mr3, r3, rm-r1, ...")
+    modes: tuple[Mode, ...] | None = Field(None, description="what a judge without a judge.json can judge")
     strategy: Strategy | None = Field(None, description="eng-eng where the model has no judge.json")
     texts: TextsName | None = Field(None, description="own or published; for profiles other than compact")
     unverified_texts: bool | None = Field(None, description="own texts also of languages that were not verified")
@@ -82,7 +84,7 @@ class JudgeConfig(BaseModel):
                 f"judge.sampling.max_tokens {self.sampling['max_tokens']} is over the {limit} output tokens of the "
                 f"judge's card: set at most {limit}"
             )
-        return base.model_copy(update={"sampling": Sampling.model_validate({**own, **self.sampling})})
+        return JudgeCard.model_validate({**base.model_dump(), "sampling": {**own, **self.sampling}})
 
     def _base_card(self) -> JudgeCard:
         given = {
@@ -90,7 +92,8 @@ class JudgeConfig(BaseModel):
             "max_prompt_tokens": self.max_prompt_tokens,
             "max_output_tokens": self.max_output_tokens,
         }
-        optional = {"strategy": self.strategy, "texts": self.texts, "unverified_texts": self.unverified_texts}
+        names = ("format", "modes", "strategy", "texts", "unverified_texts")
+        optional = {name: getattr(self, name) for name in names}
         try:
             card = load_card(self.model)
         except ValueError as error:
