@@ -61,6 +61,9 @@ class StudyConfig(StageConfig):
     at_once: int = Field(2, ge=1, description="stages side by side, one core each")
     ray_cpus: int = Field(8, ge=1, description="logical CPUs of the Ray session")
     environment: dict[str, str] = Field(default_factory=dict, description="set for every stage")
+    dry_run: dict[str, list[str]] = Field(
+        default_factory=dict, description="stage -> overrides of a dry run: rows that stand in for those not made yet"
+    )
     notes: list[str] = Field(default_factory=list, description="what a reader of the table must know")
 
     @model_validator(mode="after")
@@ -199,7 +202,8 @@ def _plan(config: StudyConfig, steps: Sequence[Step]) -> None:
         session = Session(stack, config.ray_cpus)
         planned = [s for s in steps if s.node.stage == _PLANNED and s.name.startswith((first, f"{ONCE}/"))]
         for step in planned:
-            job = _job(config, step, session, ["--dry-run"])
+            more = config.dry_run.get(step.name.rsplit("/", 1)[1], [])
+            job = _job(config, step, session, [*more, "--dry-run"])
             job.needs = ()
             job.log.unlink(missing_ok=True)
             _run_jobs(config, [job])
