@@ -1,0 +1,117 @@
+"""Ask a model for verdicts on labelled rows: the judge's engine, store and parser, with the factory's prompts.
+
+The answers are ordinary verdicts in an ordinary verdict store: found there they are not asked for again, and a row that
+kills engines ends as `engine_failed`. The worker is one class for the actors of the stream and for this process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mr3.factory.config import Asked, AskedModel
+from mr3.factory.dialects import SPEECH, PromptWriter
+from mr3.factory.prompting import Prompter
+from mr3.inference.engine import Completion
+from mr3.inference.hosts import open_engine
+from mr3.inference.store import Store
+from mr3.judging.desk import JudgeDesk
+from mr3.judging.judge import Judge, JudgeItem, Prepared
+from mr3.records import stable_hash
+from mr3.sources.labelled import Labelled
+
+SEPARATOR = "\x1e"
+"""Between the row and its verdicts: JSON escapes it, so it is in neither."""
+
+
+class AskedJudge(Judge):
+    """A judge that reads its completions in the model's dialect."""
+
+    dialect: Any = "qwen3"
+
+    async def _completions(self, prepared: Sequence[Prepared]) -> list[Completion]:
+        made = await super()._completions(prepared)
+        to_text = SPEECH[self.dialect].parser_text
+        return [c if self.dialect != "gpt-oss" else c.model_copy(update={"text": to_text(c.text)}) for c in made]
+
+
+def open_asked(model: AskedModel, identity: str) -> AskedJudge:
+    """The model with its engine in this process."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, revision=model.revision)
+    judge = AskedJudge(model.card, tokenizer, open_engine(model.engine_config()), identity)
+    judge.dialect = model.dialect
+    return judge
+
+
+class AskWorker:
+    """Payload: a labelled row as JSON. Becomes the same row, the separator, and `{strategy: [verdict, ...]}`.
+
+    The gold label travels with the row and is in no prompt, no id and no request.
+    """
+
+    def __init__(
+        self,
+        judge: dict[str, Any],
+        store: str,
+        identity: str,
+        profile: str,
+        asks: Sequence[tuple[Asked, int]],
+        templates: str | None = None,
+    ) -> None:
+        model = AskedModel.model_validate(judge)
+        opened = open_asked(model, identity)
+        self.desk = JudgeDesk(opened, Store(store))
+        self._write = PromptWriter(opened.tokenizer, model.dialect, model.template, model.date)
+        self._prompter = Prompter(profile, load_templates(templates))
+        self._asks = [(strategy, samples) for strategy, samples in asks]
+        self._constant = stable_hash("factory", identity, model.card.sampling.model_dump(mode="json"))
+
+    def prepare(self, row: Labelled) -> list[list[Prepared]]:
+        """The judgements of one row: per strategy, per sample."""
+        found = []
+        for strategy, samples in self._asks:
+            task = self._prompter.task(row, strategy)
+            prompt = self._write(self._prompter.rendered(row, strategy))
+            rubric = task.rubric.content_hash
+            # All that the model reads is in the prompt; what else decides the verdict is named here.
+            head = f"{self._constant}\n{task.mode}\n{rubric}\n{json.dumps(task.labels)}\n".encode()
+            digest = hashlib.blake2b(head, digest_size=16)
+            digest.update(prompt.encode("utf-8", "surrogatepass"))
+            base = digest.hexdigest()
+            items = [JudgeItem.model_construct(task=task, swapped=False, sample=k) for k in range(samples)]
+            found.append([Prepared(i, _sample_id(base, i.sample), prompt, rubric) for i in items])
+        return found
+
+    async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One batch of rows."""
+        prepared = [self.prepare(Labelled.model_validate_json(payload)) for payload in batch["payload"]]
+        answers = await self.desk.ask([p for row in prepared for asked in row for p in asked])
+        payloads = []
+        for payload, row in zip(batch["payload"], prepared, strict=True):
+            told = ",".join(
+                f'"{strategy}":[{",".join(answers.verdicts[p.id] for p in asked)}]'
+                for (strategy, _), asked in zip(self._asks, row, strict=True)
+            )
+            payloads.append(f"{payload}{SEPARATOR}{{{told}}}")
+        return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}
+
+
+def _sample_id(base: str, sample: int) -> str:
+    """Ids of k samples differ from the first character on: seeds are read from there."""
+    return base if sample == 0 else hashlib.blake2b(f"{base}\n{sample}".encode(), digest_size=16).hexdigest()
+
+
+def load_templates(folder: str | Path | None) -> Any:
+    """The published template library, or None where no folder is given."""
+    if folder is None:
+        return None
+    from mr3.families import Templates
+
+    return Templates.load(folder)
