@@ -33,7 +33,7 @@ def _held(process: Any) -> int:
 
 
 @contextmanager
-def _peak(pid: int) -> Iterator[dict[str, float]]:
+def peak_memory(pid: int) -> Iterator[dict[str, float]]:
     """The peak of a process and all that it started, in GB; `driver` is the process alone."""
     import psutil
 
@@ -61,7 +61,7 @@ def _peak(pid: int) -> Iterator[dict[str, float]]:
 
 def _run(config: Path) -> dict[str, float]:
     child = subprocess.Popen(label_command(config), env=environment())
-    with _peak(child.pid) as found:
+    with peak_memory(child.pid) as found:
         assert child.wait() == 0
     return found
 

@@ -112,7 +112,7 @@ def test_every_config_begins_with_its_command_and_is_valid(file: Path, monkeypat
     assert command, f"{file} must begin with the command that runs it, not {first!r}"
     assert command.group(2) == name(file)
     monkeypatch.setenv("MR3_DATA", str(ROOT))
-    config = load_config(config_model_of(command.group(1)), file)
+    config = load_config(config_model_of(command.group(1), file), file)
     assert str(config.output_dir).startswith("runs")
 
 

@@ -120,7 +120,7 @@ def test_configs_begin_with_their_command_and_are_valid(config: Path, monkeypatc
     assert command and command.group(2) == name(config)
     for variable, value in VALUES.items():
         monkeypatch.setenv(variable, value)
-    loaded = load_config(config_model_of(command.group(1)), config)
+    loaded = load_config(config_model_of(command.group(1), config), config)
     assert str(loaded.output_dir).startswith("/shared/"), "every node must see it"
 
 

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     end_with_parent()
     try:
-        run = stage_main_of(words[0])
+        run = stage_main_of(words[0], words[1:])
     except ValueError as error:
         print(f"mr3: error: {error}", file=sys.stderr)
         return 2

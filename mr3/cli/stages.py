@@ -7,26 +7,38 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
+
+import yaml
 
 from mr3.config import StageConfig
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One subcommand. `config` is the model that its YAML parses into; None where a command reads no YAML."""
+    """One subcommand. `config` is the model that its YAML parses into; None where a command reads no YAML.
+
+    `variants`: a key of the YAML -> the module that runs such a config instead, and its model.
+    """
 
     module: str
     about: str
     config: str | None = None
     function: str = "main"
+    variants: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 STAGES: dict[str, Stage] = {
     "demo": Stage("mr3.cli.demo", "the whole loop of a profile, resumable, with a report", "DemoConfig"),
-    "data": Stage("mr3.nano.dataset", "make the tables of the nano world", "DataConfig"),
+    "data": Stage(
+        "mr3.nano.dataset",
+        "make training data from sources (the data factory), or the tables of the nano world",
+        "DataConfig",
+        variants={"sources": ("mr3.factory.stage", "FactoryConfig")},
+    ),
     "nano": Stage("mr3.nano.pretrain", "pretrain the nano base again", "PretrainConfig"),
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),
     "eval": Stage("mr3.evaluation.stage", "measure a judge on evaluation tasks with gold labels", "EvalConfig"),
@@ -59,22 +71,50 @@ def find_stage(name: str) -> Stage:
     raise ValueError(f"unknown stage {name!r}: {hint}Stages: {', '.join(STAGES)}")
 
 
-def stage_main_of(name: str) -> Callable[[Sequence[str] | None], int]:
-    """Import the stage's module and return its `main`."""
+def _variant(stage: Stage, file: str | Path | None, words: Sequence[str] = ()) -> tuple[str, str | None]:
+    """Module and config model of a stage for one config file (or the overrides beside it)."""
+    if stage.variants:
+        keys = {w.removeprefix("--").partition("=")[0].partition(".")[0] for w in words if w.startswith("--")}
+        if file is not None and Path(file).is_file():
+            found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+            keys |= set(found) if isinstance(found, dict) else set()
+        for key, (module, model) in stage.variants.items():
+            if key in keys:
+                return module, model
+    return stage.module, stage.config
+
+
+def _config_file(words: Sequence[str]) -> str | None:
+    """What follows --config on a command line."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == "--config":
+            return value if equals else following
+    return None
+
+
+def stage_main_of(name: str, words: Sequence[str] = ()) -> Callable[[Sequence[str] | None], int]:
+    """Import the stage's module and return its `main`.
+
+    Args:
+        words: the rest of the command line: a stage with variants is chosen by its config file.
+    """
     stage = find_stage(name)
-    main = getattr(importlib.import_module(stage.module), stage.function)
+    module, _ = _variant(stage, _config_file(words), words)
+    main = getattr(importlib.import_module(module), stage.function)
     return cast("Callable[[Sequence[str] | None], int]", main)
 
 
-def config_model_of(name: str) -> type[StageConfig]:
-    """The config model of a stage.
+def config_model_of(name: str, file: str | Path | None = None) -> type[StageConfig]:
+    """The config model of a stage, for one of its config files.
 
     Raises:
         ValueError: for an unknown stage, or one that reads no YAML.
     """
     stage = find_stage(name)
-    if stage.config is None:
+    module, config = _variant(stage, file)
+    if config is None:
         raise ValueError(f"stage {name!r} reads no config file")
-    found: Any = getattr(importlib.import_module(stage.module), stage.config)
-    assert issubclass(found, StageConfig), f"{stage.config} of {name} must be a StageConfig"
+    found: Any = getattr(importlib.import_module(module), config)
+    assert issubclass(found, StageConfig), f"{config} of {name} must be a StageConfig"
     return cast("type[StageConfig]", found)

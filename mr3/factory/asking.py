@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,9 +23,15 @@ from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import Judge, JudgeItem, Prepared
 from mr3.records import stable_hash
 from mr3.sources.labelled import Labelled
+from mr3.sources.spec import Texts
 
 SEPARATOR = "\x1e"
-"""Between the row and its verdicts: JSON escapes it, so it is in neither."""
+"""Between a row and what was made of it: JSON escapes it, so it is in neither."""
+
+
+def row_of(payload: str) -> str:
+    """The labelled row of a payload."""
+    return payload.partition(SEPARATOR)[0]
 
 
 class AskedJudge(Judge):
@@ -51,7 +56,8 @@ def open_asked(model: AskedModel, identity: str) -> AskedJudge:
 
 
 class AskWorker:
-    """Payload: a labelled row as JSON. Becomes the same row, the separator, and `{strategy: [verdict, ...]}`.
+    """Payload: a labelled row as JSON, and perhaps more behind a separator. Becomes the same, a separator, and
+    `{strategy: [verdict, ...]}`.
 
     The gold label travels with the row and is in no prompt, no id and no request.
     """
@@ -63,13 +69,13 @@ class AskWorker:
         identity: str,
         profile: str,
         asks: Sequence[tuple[Asked, int]],
-        templates: str | None = None,
+        texts: dict[str, Any],
     ) -> None:
         model = AskedModel.model_validate(judge)
         opened = open_asked(model, identity)
         self.desk = JudgeDesk(opened, Store(store))
-        self._write = PromptWriter(opened.tokenizer, model.dialect, model.template, model.date)
-        self._prompter = Prompter(profile, load_templates(templates))
+        self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
+        self._prompter = Prompter(profile, Texts.model_validate(texts))
         self._asks = [(strategy, samples) for strategy, samples in asks]
         self._constant = stable_hash("factory", identity, model.card.sampling.model_dump(mode="json"))
 
@@ -91,7 +97,7 @@ class AskWorker:
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of rows."""
-        prepared = [self.prepare(Labelled.model_validate_json(payload)) for payload in batch["payload"]]
+        prepared = [self.prepare(Labelled.model_validate_json(row_of(payload))) for payload in batch["payload"]]
         answers = await self.desk.ask([p for row in prepared for asked in row for p in asked])
         payloads = []
         for payload, row in zip(batch["payload"], prepared, strict=True):
@@ -106,12 +112,3 @@ class AskWorker:
 def _sample_id(base: str, sample: int) -> str:
     """Ids of k samples differ from the first character on: seeds are read from there."""
     return base if sample == 0 else hashlib.blake2b(f"{base}\n{sample}".encode(), digest_size=16).hexdigest()
-
-
-def load_templates(folder: str | Path | None) -> Any:
-    """The published template library, or None where no folder is given."""
-    if folder is None:
-        return None
-    from mr3.families import Templates
-
-    return Templates.load(folder)

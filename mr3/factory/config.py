@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mr3.config import StageConfig
 from mr3.inference.engine import Sampling
 from mr3.inference.stream import StreamSettings
+from mr3.judge_card import load_card
 from mr3.judging.config import JudgeConfig
 from mr3.records import Strategy
 from mr3.sources.registry import known_sets
@@ -36,7 +37,7 @@ class AskedModel(JudgeConfig):
 
     name: str = Field(description="in the names of the published columns")
     dialect: Dialect = Field("qwen3", description="qwen3: <think> tags; plain: the same, one line break; gpt-oss: harmony")
-    template: dict[str, Any] = Field(default_factory=dict, description="arguments of the chat template")
+    template_arguments: dict[str, Any] = Field(default_factory=dict, description="of the chat template")
     date: str = Field("2025-08-05", description="the day that a template which asks for the date is told")
 
 
@@ -133,6 +134,24 @@ class FactoryConfig(StageConfig):
     stream: StreamSettings = StreamSettings()
     ray: bool = Field(True, description="false: engines run in this process (an endpoint, or one small model)")
     store: Path | None = Field(None, description="store of answers, may be shared; default: in output_dir")
+
+    def asked(self, model: AskedModel) -> AskedModel:
+        """A model with what the factory asks of every model: its profile and texts, where no card names others.
+
+        Raises:
+            ValueError: when the model's card says another profile: a judge runs only with what it was trained with.
+        """
+        try:
+            load_card(model.model)
+        except ValueError:
+            given = {"profile": self.profile, "texts": self.texts.name, "templates_dir": self.texts.templates_dir}
+            model = model.model_copy(update={k: v for k, v in given.items() if getattr(model, k) is None})
+        if model.card.profile != self.profile:
+            raise ValueError(
+                f"{model.name} was trained with the prompt profile {model.card.profile}, and this config has "
+                f"{self.profile}: set `profile: {model.card.profile}`"
+            )
+        return model
 
     @property
     def required(self) -> list[Asked]:

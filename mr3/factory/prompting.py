@@ -6,34 +6,40 @@ thinking. Where a row says itself with which sentence a forced trace begins, tha
 
 from __future__ import annotations
 
-from typing import Any
-
 from mr3.factory.dialects import THINK
-from mr3.prompts import Rendered, render
+from mr3.prompts import Rendered, needs_texts, render
 from mr3.records import Strategy, Task
+from mr3.sources.families import library_of
 from mr3.sources.labelled import Labelled
+from mr3.sources.spec import Texts
 
-_SAME = {"tgt-tgt-translated": "tgt-tgt"}
+_FORCED = ("tgt-tgt", "tgt-tgt-translated")
 """Translated traces are taught behind the prompt of tgt-tgt."""
 
 
 class Prompter:
     """Renders rows by one profile."""
 
-    def __init__(self, profile: str, templates: Any = None) -> None:
-        self._profile, self._templates = profile, templates
+    def __init__(self, profile: str, texts: Texts) -> None:
+        self._profile = profile
+        # A profile without a library of texts has one layout; a strategy is then a matter of the row's own texts.
+        self._library = library_of(texts) if needs_texts(profile) else None
 
     def task(self, row: Labelled, strategy: Strategy) -> Task:
         """The task with the texts that the strategy asks for."""
         return row.prompt_task(own_language=not strategy.startswith("eng-"))
 
     def rendered(self, row: Labelled, strategy: Strategy) -> Rendered:
-        """Messages and assistant prefix."""
-        shown = _render(self.task(row, strategy), self._profile, _SAME.get(strategy, strategy), self._templates)
-        if strategy.startswith("tgt-tgt") and row.own is not None and row.own.forcing:
+        """Messages and assistant prefix.
+
+        Raises:
+            ValueError: where the library has no text for the task.
+        """
+        task = self.task(row, strategy)
+        if self._library is None:
+            shown = render(task, self._profile)
+        else:
+            shown = render(task, self._profile, "tgt-tgt" if strategy in _FORCED else strategy, self._library)
+        if strategy in _FORCED and row.own is not None and row.own.forcing:
             return shown.model_copy(update={"assistant_prefix": THINK + row.own.forcing})
         return shown
-
-
-def _render(task: Task, profile: str, strategy: str, templates: Any) -> Rendered:
-    return render(task, profile)

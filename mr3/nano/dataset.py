@@ -20,6 +20,7 @@ from pydantic import Field
 from mr3.artifacts import stage_run
 from mr3.config import StageConfig
 from mr3.nano.facts import Question, contents, flip
+from mr3.nano.labelled import strategy_rows
 from mr3.nano.packs import TRAIN_FAMILIES, TRAIN_LANGUAGES
 from mr3.nano.responses import Mix, write_response
 from mr3.nano.tasks import JudgeTask, Recipe, TaskMaker
@@ -42,6 +43,7 @@ class DataConfig(StageConfig):
     judge_rows: int = 8_000
     replay_documents: int = 3_000
     rl_rows: int = Field(1_600, description="tasks for GRPO, also as SFT rows: contents of their own")
+    teacher_rows: int = Field(0, description="judge SFT rows under three strategies, for the data factory's teacher")
     test_rows: int = Field(300, description="tasks per evaluation set")
     policy_rows: int = Field(1_500, description="SFT rows per policy")
     pool_prompts: int = 600
@@ -129,6 +131,9 @@ def run(config: DataConfig) -> None:
             return
         seed, out = config.seed * 1_000, stage.folder
         counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1))}
+        if config.teacher_rows:
+            told = strategy_rows(config.teacher_rows, seed + 7, PROFILE)
+            counts["teacher_sft"] = _write(out / "teacher_sft.parquet", told)
         replay = itertools.islice(TextWorld(seed + 2, **_REPLAY).documents(), config.replay_documents)
         counts["replay"] = _write(out / "replay.parquet", ({"text": text} for text in replay))
         for_rl = judge_tasks("judge_dev", config.rl_rows, seed + 6)

@@ -10,34 +10,26 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from mr3.families import KeyOrder, family_of_row, task_of_row
+from mr3.prompts.texts import Texts as PromptTexts
 from mr3.records import stable_hash
 from mr3.sources.labelled import Labelled, OwnTexts, SetAside
 from mr3.sources.registry import KnownSet
 from mr3.sources.spec import Texts
 
-_PARAPHRASES = 3
-_RUBRIC_NAME = "published"
+ORDERS: tuple[KeyOrder, KeyOrder] = ("file", "reversed")
 
 
 @lru_cache(maxsize=4)
-def _templates(folder: str) -> Any:
-    from mr3.families import Templates
-
-    return Templates.load(folder)
-
-
-def templates_of(texts: Texts, set_name: str) -> Any:
-    """The template library.
+def library_of(texts: Texts) -> PromptTexts:
+    """The library of prompt texts that a config names.
 
     Raises:
-        ValueError: when no folder is named.
+        ValueError: when the published templates are asked for and not there.
     """
-    if texts.templates_dir is None:
-        raise ValueError(
-            f"the set {set_name} needs the published templates: get the folder data/mr3_rubrics of rubricreward/mr3, "
-            "and set texts.templates_dir to it"
-        )
-    return _templates(str(texts.templates_dir))
+    from mr3.prompts import open_texts
+
+    return open_texts(texts.name, texts.templates_dir, texts.unverified)
 
 
 def plain_gold(value: Any) -> str:
@@ -51,17 +43,15 @@ def plain_gold(value: Any) -> str:
 
 def labelled_row(where: str, row: Mapping[str, Any], about: KnownSet, texts: Texts) -> Labelled | SetAside:
     """One row of a known set; what the families or templates have no text for is set aside by name."""
-    from mr3.families import family_of_row, task_of_row
-
-    library = templates_of(texts, about.name)
+    library = library_of(texts)
     draw = int(stable_hash("rubric", texts.seed, about.name, str(row["id"]))[:8], 16)
-    choice = {"rubric_index": draw % _PARAPHRASES, "key_order": "reversed" if draw >> 16 & 1 else "file"}
+    index, order = draw & 0xFFFF, ORDERS[draw >> 16 & 1]
     try:
         family = family_of_row(about.family_name, row)
-        task = task_of_row(row, family, library, "en", **choice)
+        task = task_of_row(row, family, library, "en", index, order)
         own = None
         if row["language"] != "en":
-            told = task_of_row(row, family, library, row["language"], **choice)
+            told = task_of_row(row, family, library, row["language"], index, order)
             own = OwnTexts(rubric=told.rubric, instruction=told.instruction)
         return Labelled(source=about.name, gold=plain_gold(row["actual_score"]), task=task, own=own)
     except ValueError as error:

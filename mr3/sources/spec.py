@@ -115,5 +115,7 @@ class Texts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    templates_dir: Path | None = Field(None, description="folder of the published templates; known sets need it")
+    name: Literal["own", "published"] = Field("published", description="the project's own texts, or the published ones")
+    templates_dir: Path | None = Field(None, description="your copy of the published templates (data/mr3_rubrics)")
+    unverified: bool = Field(False, description="own texts also of languages that were not verified")
     seed: int = Field(0, description="of the choice among a family's rubrics and of the order of their keys")

@@ -1,0 +1,172 @@
+"""The last steps: choose rows in balance, translate their traces where asked for, write them in every order."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mr3.artifacts import hash_path
+from mr3.factory.asking import SEPARATOR
+from mr3.factory.config import FactoryConfig, Translator
+from mr3.factory.funnel import Filter
+from mr3.factory.gather import GROUPS
+from mr3.factory.orders import Keys, permutation, write_in_order
+from mr3.factory.output import RowWriter, published_table, trl_table
+from mr3.factory.parts import PartWriter, Step, batches_of
+from mr3.factory.progress import counted
+from mr3.factory.selection import Cell, choose, tie_break
+from mr3.factory.streaming import stream_parts
+from mr3.factory.translate import TranslateWorker
+from mr3.sources.labelled import Labelled
+
+_ENCODED = 256
+
+
+def select(config: FactoryConfig, before: Step, step: Step) -> dict[str, Any]:
+    """Rows in balance: light columns of all rows decide, then the rows are copied past."""
+    names: dict[Cell, int] = {}
+    code, right, ties = [], [], []
+    for batch in batches_of(before.parts, ("group", "language", "source", "right")):
+        cells = zip(batch["language"].to_pylist(), batch["source"].to_pylist(), strict=True)
+        code.append(np.fromiter((names.setdefault(c, len(names)) for c in cells), np.int32, batch.num_rows))
+        right.append(batch["right"].to_numpy().astype(np.int8))
+        ties.append(tie_break(config.seed, batch["group"].to_pylist()))
+    if not names:
+        raise ValueError("no row is left to choose from: read the funnel of the steps before (work/*/_step.json)")
+    codes = np.concatenate(code)
+    prefer = config.difficulty.prefer_right if config.difficulty else 0
+    chosen = choose(list(names), codes, np.concatenate(right), np.concatenate(ties), config.select, prefer)
+    balance, cells_of = Filter("balance"), list(names)
+    for taken in (True, False):
+        for number, rows in enumerate(np.bincount(codes[chosen == taken], minlength=len(cells_of))):
+            if rows:
+                language, source = cells_of[number]
+                if taken:
+                    balance.keep(language, source, int(rows))
+                else:
+                    balance.drop("over_quota", language, source, int(rows))
+    done = 0
+    with PartWriter(step.begin(), GROUPS) as writer:
+        for batch in batches_of(before.parts, ("group", "right", "payload")):
+            kept = batch.filter(pa.array(chosen[done : done + batch.num_rows]))
+            done += batch.num_rows
+            for row in kept.to_pylist():
+                writer.add(group=row["group"], payload=f"{row['payload']}{SEPARATOR}{row['right']}")
+    return {"filters": [balance.as_json()]}
+
+
+def translate(
+    config: FactoryConfig, translator: Translator, before: Step, step: Step, store: Path, total: int
+) -> dict[str, Any]:
+    """Traces of eng-eng in the task's language; a row without one goes on, or is dropped where one is required."""
+    made = Filter("translation")
+    failed: dict[str, int] = {}
+    key = hash_path(Path(translator.model)) if Path(translator.model).is_dir() else translator.model
+    arguments = {
+        "translator": translator.model_dump(mode="json"),
+        "model_key": f"{key}@{translator.revision}",
+        "store": str(store.resolve()),
+        "seed": config.seed,
+    }
+    results = stream_parts(before.parts, TranslateWorker, arguments, config.stream, config.ray)
+    with PartWriter(step.begin(), GROUPS) as writer:
+        for group, payload in counted(results, total, "translations"):
+            row = json.loads(payload.partition(SEPARATOR)[0])
+            reason = json.loads(payload.rpartition(SEPARATOR)[2])["reason"]
+            language, source = row["task"]["language"], row["source"]
+            if reason is not None:
+                failed[reason] = failed.get(reason, 0) + 1
+            if reason is not None and config.require_translation:
+                made.drop(reason, language, source)
+                continue
+            made.keep(language, source)
+            writer.add(group=group, payload=payload)
+    made.details = {"failed": failed}
+    return {"filters": [made.as_json()]}
+
+
+def _verdicts(payload: str, translated: bool) -> tuple[Labelled, dict[str, Any], int]:
+    """The row, its verdict per strategy, and how often the student was right."""
+    row, told, right, *more = payload.split(SEPARATOR)
+    verdicts = {strategy: samples[0] for strategy, samples in json.loads(told).items()}
+    if translated:
+        made = json.loads(more[0])
+        if made["reason"] is None:
+            source = verdicts["eng-eng"]
+            verdicts["tgt-tgt-translated"] = source | {"trace": made["trace"], "explanation": made["explanation"]}
+    return Labelled.model_validate_json(row), verdicts, int(right)
+
+
+def write_rows(config: FactoryConfig, before: Step, step: Step, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
+    """Wide rows in the order of the answers, and beside them the keys of the curriculum."""
+    writer_of_rows = RowWriter(config, tokenizers)
+    tokenizer = tokenizers[tokenizer_of(config)]
+    folder = step.begin()
+    found: dict[str, list[Any]] = {"right": [], "tokens": [], "english": []}
+    ties = []
+    with PartWriter(folder, writer_of_rows.schema) as writer:
+        wide = _wide(config, before, writer_of_rows)
+        while rows := list(islice(wide, _ENCODED)):
+            ids = tokenizer([writer_of_rows.counted_text(r) for r in rows], add_special_tokens=False)["input_ids"]
+            for row, tokens in zip(rows, ids, strict=True):
+                row["tokens"] = len(tokens)
+                writer.add(**row)
+            found["right"].append(np.array([r["right"] for r in rows], dtype=np.int8))
+            found["tokens"].append(np.array([r["tokens"] for r in rows], dtype=np.int32))
+            found["english"].append(np.array([r["language"] == "en" for r in rows]))
+            ties.append(tie_break(config.seed, [r["id"] for r in rows]))
+    keys = {name: np.concatenate(values) for name, values in {**found, "ties": ties}.items()}
+    np.savez(folder / "keys.npz", **keys)
+    per = {s: int(sum(_valid(folder, s))) for s in config.trained}
+    return {"filters": [], "rows": len(keys["ties"]), "rows_per_strategy": per, "tokens": _spread(keys["tokens"])}
+
+
+def _wide(config: FactoryConfig, before: Step, writer: RowWriter) -> Iterator[dict[str, Any]]:
+    for batch in batches_of(before.parts, ("payload",)):
+        for payload in batch["payload"].to_pylist():
+            yield writer.row(*_verdicts(payload, config.translator is not None))
+
+
+def _valid(folder: Path, strategy: str) -> Iterator[int]:
+    for batch in batches_of(sorted(folder.glob("part-*.parquet")), (strategy,)):
+        yield batch.num_rows - batch.column(0).null_count
+
+
+def _spread(values: Any) -> dict[str, int]:
+    low, middle, high = np.percentile(values, (0, 50, 100)).astype(int)
+    return {"least": int(low), "median": int(middle), "most": int(high)}
+
+
+def tokenizer_of(config: FactoryConfig) -> str:
+    """Whose tokens the curriculum counts."""
+    if config.output.tokenizer is not None:
+        return config.output.tokenizer
+    return (config.difficulty.student if config.difficulty else config.teacher).tokenizer
+
+
+def write_orders(config: FactoryConfig, before: Step, out: Path, published: list[str]) -> list[str]:
+    """Every order as one file per strategy, and the published columns in theirs; files that are there stay."""
+    with np.load(before.folder / "keys.npz") as found:
+        keys = Keys(found["right"], found["tokens"], found["english"], found["ties"])
+    names = list(dict.fromkeys([*config.output.orders, config.output.published_order]))
+    written = []
+    for name in names:
+        outputs = {}
+        if name in config.output.orders:
+            outputs = {out / "sft" / s / f"{name}.parquet": trl_table(s) for s in config.trained}
+        if name == config.output.published_order:
+            outputs[out / "published.parquet"] = published_table(published)
+        written += [str(file.relative_to(out)) for file in outputs]
+        missing = {file: made for file, made in outputs.items() if not file.is_file()}
+        if missing:
+            scratch = out / "work" / ".orders"
+            shutil.rmtree(scratch, ignore_errors=True)
+            write_in_order(before.parts, permutation(name, keys), missing, scratch)
+    return written

@@ -1,0 +1,141 @@
+"""Step 1: rows of all sources, without duplicates and without what stands in a benchmark, as groups for the teacher.
+
+Decontamination comes before the teacher, because an answer to a row that is dropped was paid for in vain.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import xxhash
+
+from mr3.factory.config import FactoryConfig
+from mr3.factory.contamination import Index
+from mr3.factory.funnel import Filter
+from mr3.factory.parts import PartWriter, Step
+from mr3.records import Task
+from mr3.sources import Labelled, SetAside, input_texts, open_source
+from mr3.sources.opening import source_name, task_text
+
+log = logging.getLogger("mr3.factory")
+GROUPS = pa.schema([("group", pa.string()), ("payload", pa.string())])
+_BATCH = 2_048
+_SHOWN = 1_000
+_UNKNOWN = "?"
+
+
+class Seen:
+    """Which keys came before, in eight bytes each."""
+
+    def __init__(self) -> None:
+        self._sorted: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
+        self._new: set[int] = set()
+
+    def add(self, key: str) -> bool:
+        """Whether the key is new."""
+        mark = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
+        place = int(np.searchsorted(self._sorted, np.uint64(mark)))
+        if mark in self._new or (place < len(self._sorted) and int(self._sorted[place]) == mark):
+            return False
+        self._new.add(mark)
+        if len(self._new) >= 16_384:
+            fresh = np.fromiter(self._new, np.uint64, len(self._new))
+            self._sorted = np.sort(np.concatenate([self._sorted, fresh]))
+            self._new.clear()
+        return True
+
+
+def content_key(task: Task) -> str:
+    """What makes two rows the same task: all but the ids and the wording of the rubric."""
+    rubric = [[c.name for c in task.rubric.criteria], sorted(task.rubric.levels)]
+    asked = task.input if isinstance(task.input, str) else [[m.role, m.content] for m in task.input]
+    return json.dumps([task.mode, asked, task.responses, task.options, task.reference, rubric], ensure_ascii=False)
+
+
+def build_index(config: FactoryConfig) -> Index:
+    """All benchmarks of the config."""
+    settings = config.decontaminate
+    index = Index(settings.ngram, settings.dense_ngram, settings.common)
+    for spec in settings.benchmarks:
+        made = index.add(source_name(spec), input_texts(spec, config.texts))
+        log.info("benchmark %s: %d texts", made.name, made.texts)
+    return index
+
+
+class Gatherer:
+    """The three filters of this step."""
+
+    def __init__(self, config: FactoryConfig, index: Index, writer: PartWriter) -> None:
+        self._config, self._index, self._writer = config, index, writer
+        self.read, self.duplicates, self.clean = Filter("read"), Filter("duplicates"), Filter("decontamination")
+        self.set_aside: list[dict[str, str]] = []
+        self._hits: Counter[str] = Counter()
+        self._ids, self._contents = Seen(), Seen()
+
+    def _rows(self) -> Iterator[Labelled]:
+        for spec in self._config.sources:
+            name = source_name(spec)
+            for row in open_source(spec, self._config.texts):
+                if isinstance(row, SetAside):
+                    self.read.drop(row.kind, _UNKNOWN, name)
+                    if len(self.set_aside) < _SHOWN:
+                        self.set_aside.append({"source": name, "where": row.where, "reason": row.reason})
+                    continue
+                self.read.keep(row.task.language, name)
+                reason = self._twice(row)
+                if reason is None:
+                    self.duplicates.keep(row.task.language, name)
+                    yield row
+                else:
+                    self.duplicates.drop(reason, row.task.language, name)
+
+    def _twice(self, row: Labelled) -> str | None:
+        if not self._ids.add(row.key):
+            return "same_id"
+        return None if self._contents.add(content_key(row.task)) else "same_task"
+
+    def run(self) -> None:
+        """Read all, write what is left."""
+        batch: list[Labelled] = []
+        for row in self._rows():
+            batch.append(row)
+            if len(batch) >= _BATCH:
+                self._check(batch)
+                batch = []
+        self._check(batch)
+        phrases = self._index.set_phrases
+        self.clean.details = {"benchmarks": dict(sorted(self._hits.items())), "set_phrases": phrases}
+
+    def _check(self, batch: list[Labelled]) -> None:
+        for row, hit in zip(batch, self._index.check([task_text(r.task) for r in batch]), strict=True):
+            if hit is None:
+                self.clean.keep(row.task.language, row.source)
+                self._writer.add(group=row.key, payload=row.model_dump_json(exclude_defaults=True))
+            else:
+                kind, benchmark = hit
+                self._hits[f"{benchmark}: {kind}"] += 1
+                self.clean.drop(kind, row.task.language, row.source)
+
+
+def gather(config: FactoryConfig, step: Step) -> dict[str, Any]:
+    """Make the step's parts; returns what is kept with them.
+
+    Raises:
+        ValueError: when a source or benchmark can't be read, or nothing is left.
+    """
+    with PartWriter(step.begin(), GROUPS) as writer:
+        gatherer = Gatherer(config, build_index(config), writer)
+        gatherer.run()
+    if not gatherer.clean.rows_out:
+        seen = "; ".join(f"{f.name}: {f.rows_in} in, {f.rows_out} out" for f in (gatherer.read, gatherer.duplicates))
+        why = gatherer.set_aside[0]["reason"] if gatherer.set_aside else "see the sources"
+        raise ValueError(f"no rows are left for the teacher ({seen}); first reason: {why}")
+    filters = [f.as_json() for f in (gatherer.read, gatherer.duplicates, gatherer.clean)]
+    return {"filters": filters, "set_aside": gatherer.set_aside}
