@@ -48,16 +48,15 @@ def _rows(config: GrpoConfig, tokenizer: Any) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     from mr3.judging.chat import ChatPrompt
-    from mr3.prompts import render
     from mr3.records import Task
 
     if not config.tasks.is_file():
         raise ValueError(f"no tasks at {config.tasks}: make them with `mr3 data`")
-    card, chat = load_card(config.model), ChatPrompt(tokenizer)
+    render, chat = load_card(config.model).renderer(), ChatPrompt(tokenizer)
     rows = []
     for raw in pq.read_table(config.tasks, columns=["task", "gold"]).to_pylist()[: config.max_tasks]:
         task = Task.model_validate(json.loads(raw["task"]))
-        prompt = chat.text(render(task, card.profile))
+        prompt = chat.text(render(task))
         rows.append({"prompt": prompt, "gold": raw["gold"], "labels": list(task.labels)})
     if not rows:
         raise ValueError(f"{config.tasks} holds no tasks")

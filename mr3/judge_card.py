@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.artifacts import read_json, write_json
 from mr3.inference.engine import Sampling
-from mr3.records import Mode, Strategy
+from mr3.prompts import Rendered, TextsName, renderer
+from mr3.records import Mode, Strategy, Task
 
 FILE = "judge.json"
 
@@ -20,6 +22,9 @@ class JudgeCard(BaseModel):
 
     profile: str = Field(description="prompt profile, see mr3.prompts")
     strategy: Strategy = "eng-eng"
+    texts: TextsName | None = Field(None, description="own or published; every profile but compact needs one")
+    templates_dir: Path | None = Field(None, description="the user's copy of the published templates")
+    unverified_texts: bool = Field(False, description="own texts also of languages that were not verified")
     modes: tuple[Mode, ...] = ("pointwise", "pairwise", "binary")
     sampling: Sampling = Sampling()
     max_prompt_tokens: int
@@ -29,6 +34,14 @@ class JudgeCard(BaseModel):
     def max_model_len(self) -> int:
         """Tokens that the engine must hold per request."""
         return self.max_prompt_tokens + self.max_output_tokens
+
+    def renderer(self) -> Callable[[Task], Rendered]:
+        """How this judge's prompts are made.
+
+        Raises:
+            ValueError: for an unknown profile, or texts that are not named or not there.
+        """
+        return renderer(self.profile, self.strategy, self.texts, self.templates_dir, self.unverified_texts)
 
 
 _PAPER = Sampling(temperature=0.6, top_p=0.95, top_k=20, max_tokens=16_384)
@@ -47,7 +60,8 @@ def published_card(model: str) -> JudgeCard | None:
                 return JudgeCard(
                     profile="mr3-train",
                     strategy=strategy,
-                    modes=("pairwise", "binary"),
+                    texts="published",
+                    modes=("pairwise", "binary", "choice"),
                     sampling=_PAPER,
                     max_prompt_tokens=16_384,
                     max_output_tokens=16_384,

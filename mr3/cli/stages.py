@@ -43,6 +43,7 @@ STAGES: dict[str, Stage] = {
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),
     "eval": Stage("mr3.evaluation.stage", "measure a judge on evaluation tasks with gold labels", "EvalConfig"),
     "judge": Stage("mr3.cli.judge_one", "one verdict in the terminal"),
+    "render": Stage("mr3.cli.render", "print the prompts of rows, by profile, language and strategy"),
     "pool": Stage("dpo.pool", "sample responses of several policies (off-policy)", "PoolConfig"),
     "label": Stage("rewards.label", "judge a pool and make preference pairs", "LabelConfig"),
     "pairs": Stage("rewards.selection.stage", "choose preference pairs from labels, with a funnel", "PairsConfig"),

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from mr3.artifacts import hash_path
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
 from mr3.judge_card import FILE, JudgeCard, load_card
-from mr3.records import stable_hash
+from mr3.prompts import TextsName
+from mr3.records import Strategy, stable_hash
 
 # What of a model folder decides its verdicts; logs and optimizer states beside it do not. The card acts
 # through the prompt and the sampling, which are in a verdict's id themselves.
@@ -44,6 +45,10 @@ class JudgeConfig(BaseModel):
     seconds_per_token: float = Field(1.0, gt=0, description="after 60 s and this per token a request is timed_out")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
+    strategy: Strategy | None = Field(None, description="eng-eng where the model has no judge.json")
+    texts: TextsName | None = Field(None, description="own or published; for profiles other than compact")
+    unverified_texts: bool | None = Field(None, description="own texts also of languages that were not verified")
+    templates_dir: Path | None = Field(None, description="your copy of the published templates (data/mr3_rubrics)")
     max_prompt_tokens: int | None = Field(None, description="needed where the model has no judge.json")
     max_output_tokens: int | None = Field(None, description="needed where the model has no judge.json")
 
@@ -66,6 +71,8 @@ class JudgeConfig(BaseModel):
             ValueError: when the model has no card and no profile is given, or card and config disagree.
         """
         base = self._base_card()
+        if self.templates_dir is not None:
+            base = base.model_copy(update={"templates_dir": self.templates_dir})
         limit = base.max_output_tokens
         own = {**base.sampling.model_dump(), "max_tokens": min(base.sampling.max_tokens, limit)}
         if "max_tokens" not in base.sampling.model_fields_set:
@@ -83,14 +90,16 @@ class JudgeConfig(BaseModel):
             "max_prompt_tokens": self.max_prompt_tokens,
             "max_output_tokens": self.max_output_tokens,
         }
+        optional = {"strategy": self.strategy, "texts": self.texts, "unverified_texts": self.unverified_texts}
         try:
             card = load_card(self.model)
         except ValueError as error:
             missing = [name for name, value in given.items() if value is None]
             if not missing:
-                return JudgeCard.model_validate(given)
+                said = {name: value for name, value in optional.items() if value is not None}
+                return JudgeCard.model_validate({**given, **said})
             raise ValueError(f"{error}, or set judge.{', judge.'.join(missing)}") from error
-        for name, value in given.items():
+        for name, value in {**given, **optional}.items():
             if value is not None and value != getattr(card, name):
                 raise ValueError(
                     f"judge.{name} is {value!r}, but the card ({FILE}) of {self.model} says {getattr(card, name)!r}: "
@@ -120,12 +129,22 @@ class JudgeConfig(BaseModel):
 
     def absolute(self) -> JudgeConfig:
         """The same judge for a process with another working directory."""
-        if not Path(self.model).is_dir():
-            return self
-        return self.model_copy(update={"model": str(Path(self.model).resolve())})
+        changes: dict[str, Any] = {}
+        if Path(self.model).is_dir():
+            changes["model"] = str(Path(self.model).resolve())
+        templates = self.card.templates_dir
+        if templates is not None:
+            changes["templates_dir"] = templates.resolve()
+        return self.model_copy(update=changes) if changes else self
 
     def engine_config(self) -> EngineConfig:
-        """The engine that hosts this judge; it holds the longest prompt and answer of the card."""
+        """The engine that hosts this judge; it holds the longest prompt and answer of the card.
+
+        Raises:
+            ValueError: when the judge can't be prompted: a bad card, or published templates that are not there.
+        """
+        card = self.card
+        card.renderer()
         return EngineConfig(
             model=self.base,
             adapter=self.model if self.is_adapter else None,
@@ -133,7 +152,7 @@ class JudgeConfig(BaseModel):
             backend=self.backend,
             url=self.url,
             engine=self.engine,
-            max_model_len=self.card.max_model_len,
+            max_model_len=card.max_model_len,
             host=self.host,
             seconds_per_token=self.seconds_per_token,
         )

@@ -19,7 +19,6 @@ from mr3.judging.chat import ChatPrompt
 from mr3.judging.expected import Reading, answer_until_score, read_tokens, settle
 from mr3.judging.scale import VALUED, expected_score, mirrored
 from mr3.parsing import Parsed, parse
-from mr3.prompts import render
 from mr3.records import Outcome, Record, Task, Verdict, stable_hash
 
 # Enough rounds for any label that two branches share; each round is one token per open branch.
@@ -66,6 +65,7 @@ class Judge:
         self.engine = engine
         self.judge_id = judge_id
         self._chat = ChatPrompt(tokenizer)
+        self._render = card.renderer()
         self._constant = stable_hash(judge_id, card.sampling.model_dump(mode="json"))
 
     def prepare(self, item: JudgeItem) -> Prepared:
@@ -82,7 +82,7 @@ class Judge:
         if item.swapped:
             mirrored(task.labels)  # refuses labels that can't be mapped back, before any work is spent
             shown = task.model_copy(update={"responses": task.responses[::-1]})
-        prompt = self._chat.text(render(shown, self.card.profile))
+        prompt = self._chat.text(self._render(shown))
         rubric_hash = task.rubric.content_hash
         return Prepared(item, self._identity(item, prompt, rubric_hash), prompt, rubric_hash)
 

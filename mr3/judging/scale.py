@@ -64,7 +64,8 @@ def _values(labels: tuple[str, ...], mode: Mode) -> dict[str, float]:
     if mode == "pairwise":
         return {label: _FIRST_WINS.get(label, 0.5) for label in labels}
     if mode == "binary":
-        return {label: float(label == labels[0]) for label in labels}
+        yes = "true" if "true" in labels else labels[0]  # a rubric may list false first
+        return {label: float(label == yes) for label in labels}
     return dict(zip(labels, numbers or [float(i) for i in range(1, len(labels) + 1)], strict=True))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mr3.families.errors import FamilyError, TextsMissing
-from mr3.families.table import FAMILIES, Family, find_family
+from mr3.families.errors import FamilyError
+from mr3.families.table import Family, find_family
 from mr3.records import Task
 
 
@@ -102,9 +102,8 @@ def family_of_task(task: Task, texts: Texts) -> Family:
     family = find_family(task.family)
     if family.mode != task.mode:
         raise FamilyError(
-            f"task {task.id!r} is {task.mode}, but its family {family.name} is {family.mode}", family.name, task.language
+            f"task {task.id!r} is {task.mode}, but its family {family.name} is {family.mode}",
+            family.name,
+            task.language,
         )
     return family
-
-
-__all__ = ["FAMILIES", "FamilyTexts", "Texts", "TextsMissing", "family_of_task"]

@@ -1,0 +1,145 @@
+"""What the tests of prompts share: a small template folder in the published format, sample rows, a language."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from mr3.families import FAMILIES, Family
+
+LANGUAGES = ("en", "qx")
+_TAGS = {
+    "math_solution": "math_solution",
+    "code_solution": "code_solution",
+    "options": "options_tag",
+}
+SAMPLES: dict[str, dict[str, Any]] = {
+    "arena": {
+        "conversation_a": [
+            {"role": "user", "content": [{"text": "IN"}]},
+            {"role": "assistant", "content": [{"text": "ONE"}]},
+        ],
+        "conversation_b": [
+            {"role": "user", "content": [{"text": "IN"}]},
+            {"role": "assistant", "content": [{"text": "TWO"}]},
+        ],
+        "conv_metadata": {"turns": 1},
+    },
+    "helpsteer3": {"context": [{"role": "user", "content": "IN"}], "response1": "ONE", "response2": "TWO"},
+    "mcq": {"question": "IN", "options_str": "A. ONE\nB. TWO"},
+    "math500": {"problem": "IN", "full_solution": "ONE"},
+    "mgsm": {"question": "IN", "answer": "ONE"},
+    "humanevalxl": {"input": "IN", "code_response": "ONE"},
+    "classified": {"input": "IN"},
+    "pair": {"input": "IN", "response_1": "ONE", "response_2": "TWO"},
+}
+
+
+def published() -> list[Family]:
+    """The families that the published templates have."""
+    return [family for family in FAMILIES.values() if family.file is not None]
+
+
+def sample_row(family: Family, language: str = "en") -> dict[str, Any]:
+    """A row that the family takes."""
+    key = family.name
+    if key.startswith("arena"):
+        key = "arena"
+    elif family.parts == "none":
+        key = "classified"
+    elif key not in SAMPLES:
+        key = "pair"
+    row = {"id": "r1", "language": language, **SAMPLES[key]}
+    if family.name == "arena-multi":
+        row["conv_metadata"] = {"turns": 2}
+    return row
+
+
+def _section(family: Family, language: str, index: int = 3) -> dict[str, Any]:
+    where = f"{language} {family.file} {family.section}"
+    section: dict[str, Any] = {"task_description": f"[{where} description]"}
+    if family.mode != "choice":
+        labels = family.labels or ()
+        section["rubric_list"] = [{label: f"[{where} {i} {label}]" for label in labels} for i in range(index)]
+    return section
+
+
+def _schema(family: Family, language: str) -> dict[str, Any]:
+    said = f"[{language} {family.file}"
+    score = {"type": "string", "description": f"{said} score]", "enum": list(family.labels or ())}
+    explanation = {"type": "string", "description": f"{said} explanation]"}
+    properties = {"explanation": explanation, "score": score}
+    return {"type": "object", "properties": properties, "required": ["explanation", "score"]}
+
+
+def _entry(families: list[Family], language: str) -> dict[str, Any]:
+    first = families[0]
+    tags = {
+        name: f"{language} {first.file} {name}"
+        for name in ("input_tag", "evaluation_rubric_tag", "response_format_tag", "your_response_tag")
+    }
+    if first.parts in _TAGS:
+        tags[_TAGS[first.parts]] = f"{language} {first.file} part"
+    entry: dict[str, Any] = {"tags": tags, "schema": _schema(first, language)}
+    for family in families:
+        if family.section is None:
+            entry |= _section(family, language)
+        else:
+            entry[family.section] = _section(family, language)
+    return entry
+
+
+def write_templates(folder: Path, zipped: bool = False) -> Path:
+    """A template folder in the published format with made-up texts in English and in the language `qx`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    by_file: dict[str, list[Family]] = {}
+    for family in published():
+        by_file.setdefault(family.published_file, []).append(family)
+    files: dict[str, Any] = {n: {c: _entry(f, c) for c in LANGUAGES} for n, f in by_file.items()}
+    for name, what in (
+        ("instruction_msg_translated.json", "Instruction"),
+        ("system_msg_translated_qwen3.json", "identity"),
+        ("thinking_msg_translated.json", "forcing"),
+    ):
+        files[name] = {code: f"[{code} {what}]" for code in LANGUAGES}
+    for name, data in files.items():
+        raw = json.dumps(data).encode()
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(raw))
+        else:
+            (folder / name).write_bytes(raw)
+    return folder
+
+
+def _mode_texts(code: str, mode: str, labels: tuple[str, ...]) -> SimpleNamespace:
+    levels = {label: f"[{code} {mode} {label}]" for label in labels}
+    return SimpleNamespace(instruction=f"[{code} {mode} instruction]", levels=levels)
+
+
+_TITLE_NAMES = (
+    *("instruction", "rubric", "format", "response", "input", "conversation", "math_problem", "math_solution"),
+    *("code_problem", "code_solution", "question", "options", "reference"),
+)
+
+
+def made_up_language(code: str) -> Any:
+    """What `mr3.languages.language` gives, with texts that name their place."""
+    labels: Mapping[str, tuple[str, ...]] = {
+        "pointwise": ("1", "2", "3", "4", "5"),
+        "pairwise": ("Assistant A", "Assistant B", "Tie"),
+        "binary": ("true", "false"),
+    }
+    if code not in LANGUAGES:
+        raise ValueError(f"no texts for language {code!r}")
+    return SimpleNamespace(
+        code=code,
+        identity=f"[{code} identity]",
+        forcing=f"[{code} forcing]",
+        titles=SimpleNamespace(**{name: f"{code} {name}" for name in _TITLE_NAMES}),
+        templates=SimpleNamespace(**{mode: _mode_texts(code, mode, names) for mode, names in labels.items()}),
+        schema_texts=SimpleNamespace(explanation=f"[{code} explanation]", score=f"[{code} score]"),
+    )
