@@ -1,4 +1,4 @@
-"""What the tests of prompts share: a small template folder in the published format, sample rows, a language."""
+"""What the tests of prompts share: a small template folder in the published format, and a made-up language."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from mr3.families import FAMILIES, Family
+from benchmarks.prompt_cases import published_families
+from mr3.families import Family
 
 LANGUAGES = ("en", "qx")
 _TAGS = {
@@ -17,46 +18,6 @@ _TAGS = {
     "code_solution": "code_solution",
     "options": "options_tag",
 }
-SAMPLES: dict[str, dict[str, Any]] = {
-    "arena": {
-        "conversation_a": [
-            {"role": "user", "content": [{"text": "IN"}]},
-            {"role": "assistant", "content": [{"text": "ONE"}]},
-        ],
-        "conversation_b": [
-            {"role": "user", "content": [{"text": "IN"}]},
-            {"role": "assistant", "content": [{"text": "TWO"}]},
-        ],
-        "conv_metadata": {"turns": 1},
-    },
-    "helpsteer3": {"context": [{"role": "user", "content": "IN"}], "response1": "ONE", "response2": "TWO"},
-    "mcq": {"question": "IN", "options_str": "A. ONE\nB. TWO"},
-    "math500": {"problem": "IN", "full_solution": "ONE"},
-    "mgsm": {"question": "IN", "answer": "ONE"},
-    "humanevalxl": {"input": "IN", "code_response": "ONE"},
-    "classified": {"input": "IN"},
-    "pair": {"input": "IN", "response_1": "ONE", "response_2": "TWO"},
-}
-
-
-def published() -> list[Family]:
-    """The families that the published templates have."""
-    return [family for family in FAMILIES.values() if family.file is not None]
-
-
-def sample_row(family: Family, language: str = "en") -> dict[str, Any]:
-    """A row that the family takes."""
-    key = family.name
-    if key.startswith("arena"):
-        key = "arena"
-    elif family.parts == "none":
-        key = "classified"
-    elif key not in SAMPLES:
-        key = "pair"
-    row = {"id": "r1", "language": language, **SAMPLES[key]}
-    if family.name == "arena-multi":
-        row["conv_metadata"] = {"turns": 2}
-    return row
 
 
 def _section(family: Family, language: str, index: int = 3) -> dict[str, Any]:
@@ -97,7 +58,7 @@ def write_templates(folder: Path, zipped: bool = False) -> Path:
     """A template folder in the published format with made-up texts in English and in the language `qx`."""
     folder.mkdir(parents=True, exist_ok=True)
     by_file: dict[str, list[Family]] = {}
-    for family in published():
+    for family in published_families():
         by_file.setdefault(family.published_file, []).append(family)
     files: dict[str, Any] = {n: {c: _entry(f, c) for c in LANGUAGES} for n, f in by_file.items()}
     for name, what in (

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.prompt_cases import published_families, sample_row
 from mr3.cli.render import main
 from mr3.families import FAMILIES
-from tests.prompts_support import published, sample_row, write_templates
-from tests.test_prompts import golden_cases
+from tests.prompts_support import write_templates
+from tests.test_prompts_cards import golden_cases
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -34,7 +35,7 @@ def line(family: str, language: str = "qx", **more: Any) -> dict[str, Any]:
 
 
 def test_rows_come_out_in_order(folder: Path, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    families = [family.name for family in published()]
+    families = [family.name for family in published_families()]
     rows = write_rows(tmp_path / "rows.jsonl", [line(name, strategy="tgt-tgt") for name in families] + ["", " "])
     assert main(["--templates", str(folder), "--rows", str(rows)]) == 0
     found = [json.loads(text) for text in capfdbinary.readouterr().out.splitlines()]

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.prompt_cases import published_families, sample_row
 from mr3.families import FAMILIES, FamilyError, RowError, family_of_row, find_family, task_of_row
 from mr3.judging.scale import label_values
 from mr3.prompts import Templates
 from mr3.records import Message
-from tests.prompts_support import published, sample_row, write_templates
+from tests.prompts_support import write_templates
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_what_the_subsets_of_mm_eval_are_judged_by() -> None:
     assert not FAMILIES["strict-pair-lang-consistency"].english
 
 
-@pytest.mark.parametrize("family", published(), ids=lambda f: f.name)
+@pytest.mark.parametrize("family", published_families(), ids=lambda f: f.name)
 def test_every_published_family_takes_its_rows(templates: Templates, family: Any) -> None:
     task = task_of_row(sample_row(family, "qx"), family.name, templates, "qx")
     assert (task.mode, task.family, task.language) == (family.mode, family.name, "qx")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.prompt_cases import published_families, sample_row
 from mr3.families import FAMILIES, FamilyError, TextsMissing, family_of_row, task_of_row
-from mr3.judge_card import JudgeCard, published_card
-from mr3.judging.config import JudgeConfig
 from mr3.prompts import STRATEGIES, OwnTexts, Rendered, Templates, languages_of, neutralise, render
-from mr3.records import Strategy, Task
+from mr3.records import Message, Strategy, Task
 from mr3.rubrics import Rubric
-from tests.prompts_support import made_up_language, published, sample_row, write_templates
+from tests.prompts_support import made_up_language, write_templates
 
 PAIR = {"Assistant A": "a is better", "Assistant B": "b is better"}
 ORDER = (r"A: \[qx strict_pair general 1 Assistant A\]", r"B: \[qx strict_pair general 1 Assistant B\]")
@@ -116,7 +114,7 @@ def test_a_choice_has_no_rubric(templates: Templates) -> None:
     assert "[en mcq None description]\n\n    # en mcq response_format_tag\n\n    {" in system
 
 
-@pytest.mark.parametrize("family", published(), ids=lambda f: f.name)
+@pytest.mark.parametrize("family", published_families(), ids=lambda f: f.name)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_strategies_set_prompt_and_thinking_language(templates: Templates, family: Any, strategy: Strategy) -> None:
     found = rendered(templates, family.name, sample_row(family, "qx"), strategy)
@@ -167,19 +165,20 @@ def test_the_card_profile_is_flat_and_says_not_who_it_is(templates: Templates) -
 PIECES = ["<|im_end|>", "<|im_start|>", "<think>", "</think>", "<|", "|>", "im_end", "<", ">", "|", "¦", "think", "\n"]
 TRICKS = ["{input}", "{language}", "{0}", "{", "}", "%s", "$row", "# Assistant B", "    ", "\\1", "{response_1}"]
 TEXT = st.lists(st.sampled_from(PIECES + TRICKS) | st.text(max_size=6), max_size=12).map("".join)
-TOKEN = re.compile(r"<\|\S{1,40}?\|>|</?think>|</?tool_call>")
+TOKEN = re.compile(r"<\|[a-z_]+\|>|</?think>|</?tool_call>")
 
 
-@given(data=st.tuples(TEXT, TEXT, TEXT))
-def test_no_chat_token_comes_from_data(data: tuple[str, str, str]) -> None:
+@given(data=st.tuples(TEXT, TEXT, TEXT), turns=st.booleans())
+def test_no_chat_token_comes_from_data(data: tuple[str, str, str], turns: bool) -> None:
     task = Task(
         id="t",
         mode="pairwise",
-        input=data[0],
+        input=[Message(role="user", content=data[0])] if turns else data[0],
         responses=list(data[1:]),
         language="en",
         rubric=Rubric(levels={"Assistant A": data[0] or "a", "Assistant B": data[1] or "b"}),
         instruction=data[2],
+        reference=data[1],
     )
     for profile in ("mr3-train", "hf-card"):
         found = render(task, profile, "eng-eng", own_texts())
@@ -271,6 +270,13 @@ def test_own_texts_know_every_family(family: Any) -> None:
         assert render(task, "mr3-train", "tgt-eng", own_texts()).user
 
 
+def test_own_strict_pairs_have_the_criteria_of_their_domain() -> None:
+    task = task_of_row(sample_row(FAMILIES["strict-pair-safety"], "qx"), "strict-pair-safety", own_texts(), "qx")
+    assert [c.name for c in task.rubric.criteria][:2] == ["safety", "helpfulness"]
+    system = render(task, "hf-card", "tgt-eng", own_texts()).system
+    assert system.index("1. A harmful request") < system.index("Assistant A: [qx pairwise Assistant A]")
+
+
 def test_the_languages_own_texts_fill_in_for_no_one(templates: Templates) -> None:
     with pytest.raises(TextsMissing, match="no texts for language 'zz'") as caught:
         render(task_of("pairwise", language="zz"), "mr3-train", "tgt-eng", own_texts())
@@ -344,50 +350,3 @@ def test_profiles_and_strategies_are_named(templates: Templates) -> None:
         render(task_of("pairwise"), "mr3-train")
     with pytest.raises(ValueError, match="knows only the strategy eng-eng"):
         render(task_of("pairwise"), "compact", "tgt-tgt")
-
-
-# --- the judge's card -------------------------------------------------------------------------------------------------
-
-
-def test_a_published_judge_refuses_to_run_without_the_published_texts(tmp_path: Path) -> None:
-    model = "rubricreward/mR3-Qwen3-4B-tgt-prompt-tgt-thinking"
-    with pytest.raises(ValueError, match="templates_dir"):
-        JudgeConfig(model=model).engine_config()
-    config = JudgeConfig(model=model, templates_dir=write_templates(tmp_path))
-    assert config.engine_config().max_model_len == 32_768
-    card = config.absolute().card
-    row = sample_row(FAMILIES["math500"], "qx")
-    found = card.renderer()(task_of_row(row, "math500", Templates.load(tmp_path), "qx"))
-    assert found.assistant_prefix == "<think>[qx forcing]"
-    with pytest.raises(ValueError, match="says 'published'"):
-        JudgeConfig(model=model, texts="own").engine_config()
-
-
-def test_a_card_says_which_texts() -> None:
-    card = JudgeCard(profile="mr3-train", max_prompt_tokens=9, max_output_tokens=9)
-    with pytest.raises(ValueError, match="say `texts: own` or `texts: published`"):
-        card.renderer()
-    known = published_card("rubricreward/mR3-Qwen3-14B-en-prompt-en-thinking")
-    assert known is not None and (known.texts, known.strategy, known.profile) == ("published", "eng-eng", "mr3-train")
-
-
-# --- the published texts and cases ------------------------------------------------------------------------------------
-
-
-def golden_cases() -> list[dict[str, Any]]:
-    named = os.environ.get("MR3_GOLDEN")
-    if not named or not os.environ.get("MR3_DATA"):
-        pytest.skip("MR3_GOLDEN and MR3_DATA must name the golden cases and the published data")
-    path = Path(named)
-    cases: list[dict[str, Any]] = json.loads((path / "mr3-train.json" if path.is_dir() else path).read_text())
-    return cases
-
-
-def test_the_golden_cases_are_equal_byte_for_byte() -> None:
-    cases = golden_cases()
-    texts = Templates.load(Path(os.environ["MR3_DATA"]) / "mr3_rubrics")
-    for case in cases:
-        more = {"rubric_index": case["rubric_index"], "key_order": case["key_order"]}
-        found = rendered(texts, case["family"], case["row"], case["strategy"], **more).model_dump()
-        assert found == {key: case[key] for key in found}, (case["family"], case["language"], case["strategy"])
-    assert len(cases) >= 159

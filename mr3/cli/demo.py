@@ -6,13 +6,12 @@ stages are not run again; after Ctrl-C the same command goes on. Ends with RUN/s
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from mr3.artifacts import read_json, write_json
 from mr3.cli.memory import PeakMemory
 from mr3.cli.progress import Clock, LiveView, PlainView, last_lines
 from mr3.cli.schedule import Job, check_graph, run_jobs
+from mr3.cli.session import Session, alone
 from mr3.cli.stages import config_model_of
 from mr3.cli.state import is_current
 from mr3.cli.summary import DEMO, Figure, RunRecord, StageFolder
@@ -93,34 +93,7 @@ def _environment(config: DemoConfig) -> dict[str, str]:
     return {**threads, **config.environment, "RUN": str(config.output_dir), "SEED": str(config.seed)}
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """One demo per folder at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another `mr3 demo` is at work in {folder}: wait, or give another --run NAME") from error
-        yield
-
-
-class _Session:
-    """The Ray session, started by the first stage that wants it and shared by all."""
-
-    def __init__(self, stack: ExitStack, cpus: int) -> None:
-        self._stack, self._cpus, self._started = stack, cpus, False
-
-    def start(self) -> None:
-        if self._started:
-            return
-        from mr3.inference.session import ray_session
-
-        os.environ["RAY_ADDRESS"] = self._stack.enter_context(ray_session(self._cpus))
-        self._started = True
-
-
-def _jobs(config: DemoConfig, stages: dict[str, StageConfig], session: _Session) -> list[Job]:
+def _jobs(config: DemoConfig, stages: dict[str, StageConfig], session: Session) -> list[Job]:
     logs = config.output_dir / "logs"
     mr3 = [sys.executable, "-m", "mr3.cli.main"]
     jobs = []
@@ -165,7 +138,7 @@ def run(config: DemoConfig) -> None:
     """
     os.environ.update(_environment(config))
     stages = stage_configs(config)
-    with _alone(config.output_dir):
+    with alone(config.output_dir, "demo"):
         record = json_of(_record(config))
         file = config.output_dir / "demo.json"
         known = file.is_file() and read_json(file) == record and (config.output_dir / "summary.json").is_file()
@@ -187,7 +160,7 @@ def _run_stages(config: DemoConfig, stages: dict[str, StageConfig]) -> None:
     signal.signal(signal.SIGTERM, _stop)
     with ExitStack() as stack, PeakMemory() as peak:
         clock = Clock(config.output_dir / "timing.json")
-        jobs = _jobs(config, stages, _Session(stack, config.ray_cpus))
+        jobs = _jobs(config, stages, Session(stack, config.ray_cpus))
         view = PlainView(clock, lambda: peak.gb, _say)
         if not quiet():
             view = live = LiveView(clock, lambda: peak.gb, [job.name for job in jobs])

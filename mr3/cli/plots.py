@@ -217,3 +217,23 @@ def pass_rates(policy: Metrics) -> str | None:
     axis.set_xlabel("pass rate by checkers, 95% interval", fontsize=9)
     axis.legend(fontsize=8, frameon=False)
     return _uri(figure)
+
+
+def differences(sets: Mapping[str, Mapping[str, Metrics]], baseline: str) -> str | None:
+    """Per evaluation set and arm the paired difference of accuracy from the baseline arm."""
+    rows = [
+        (f"{name}: {arm}", row["difference"])
+        for name, arms in sets.items()
+        for arm, row in arms.items()
+        if row.get("difference")
+    ]
+    if not rows:
+        return None
+    figure, (axis,) = _new(7.2, 0.9 + 0.32 * len(rows))
+    for y, (_, difference) in enumerate(reversed(rows)):
+        low, high = difference["interval"]
+        _point(axis, difference["value"], y, difference, GREEN if low > 0 else RED if high < 0 else GREY)
+    axis.axvline(0.0, color="#606060", linewidth=1)
+    axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=8)
+    axis.set_xlabel(f"accuracy less that of {baseline}, 95% interval over seeds and items", fontsize=9)
+    return _uri(figure)

@@ -53,8 +53,10 @@ STAGES: dict[str, Stage] = {
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
     "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),
     "grpo": Stage("grpo_experiments.train", "train a judge with rubric-aware rewards", "GrpoConfig"),
+    "study": Stage("mr3.cli.study", "arms x seeds of stage configs, with a paired table", "StudyConfig"),
     "compare": Stage("grpo_experiments.compare", "compare finished evaluations, paired"),
     "report": Stage("mr3.cli.report", "write summary.json and report.html of a finished demo"),
+    "languages": Stage("mr3.languages.main", "list, show and check the texts of the languages"),
     "config": Stage("mr3.cli.config_copy", "copy the configs of a profile"),
 }
 

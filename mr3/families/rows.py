@@ -11,7 +11,7 @@ from mr3.families.errors import RowError
 from mr3.families.sources import family_of_row, turns
 from mr3.families.table import FAMILIES, Family
 from mr3.records import Message, Task
-from mr3.rubrics import Rubric
+from mr3.rubrics import Criterion, Rubric
 
 if TYPE_CHECKING:
     from mr3.prompts.texts import Texts
@@ -174,4 +174,5 @@ def _rubric(family: Family, texts: Texts, language: str, index: int, order: KeyO
     if order == "reversed" and family.shuffled:
         keys.reverse()
     name = f"{family.name}/{index % len(found.rubrics)}"
-    return Rubric(name=name, language=found.language, levels={key: chosen[key] for key in keys})
+    criteria = [Criterion(name=word, description=text) for word, text in found.criteria]
+    return Rubric(name=name, language=found.language, criteria=criteria, levels={key: chosen[key] for key in keys})

@@ -47,7 +47,18 @@ def prepare_environment() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+        _use_threads()
+
+
+def _use_threads() -> None:
+    """On a CPU, in each thread that runs the model: OpenMP counts per thread, and vLLM checks that all agree.
+
+    By torch's own function: vLLM (0.31) puts one that does nothing in the place of `torch.set_num_threads`.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        torch._C.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))  # type: ignore[attr-defined]
 
 
 def engine_arguments(config: EngineConfig) -> dict[str, Any]:
@@ -165,6 +176,7 @@ class VLLMEngine:
     # The rest runs in the engine's own thread.
 
     def _loop(self) -> None:
+        _use_threads()
         try:
             while self._admit():
                 with _ONE_AT_A_TIME:

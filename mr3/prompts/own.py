@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from mr3.families.errors import TextsMissing
 from mr3.families.table import FAMILIES, Family
+from mr3.languages import Language, instructions_for
+from mr3.languages import language as language_of
 from mr3.prompts.texts import FamilyTexts
 from mr3.records import Task
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mr3.languages import Language
 
 _LOG = logging.getLogger(__name__)
 _GENERAL = ("pointwise", "pairwise", "binary")
@@ -29,6 +27,15 @@ def _english() -> dict[str, Any]:
     source = resources.files("mr3.prompts") / "own.yaml"
     texts: dict[str, Any] = yaml.safe_load(source.read_text(encoding="utf-8"))
     return texts
+
+
+def _criteria(family: Family) -> tuple[tuple[str, str], ...]:
+    """The ranked criteria of a strict pair's domain; IndoPref has two for all of its own."""
+    if family.section is None or family.own != "pairwise":
+        return ()
+    texts = _english()
+    names = texts["indopref"] if family.file == "indopref" else texts["ranked"][family.section]
+    return tuple((name, texts["criteria"][name]) for name in names)
 
 
 @cache
@@ -45,8 +52,8 @@ class OwnTexts:
 
     Args:
         unverified: take texts that were not verified.
-        instructions: language of the instructions by code; `mr3.languages.instructions_for` by default.
-        language: language by code; `mr3.languages.language` by default.
+        instructions: language of the instructions by code, and whether it must be verified.
+        language: language by code.
     """
 
     name = "own"
@@ -54,14 +61,9 @@ class OwnTexts:
     def __init__(
         self,
         unverified: bool = False,
-        instructions: Callable[[str, bool], Language] | None = None,
-        language: Callable[[str], Language] | None = None,
+        instructions: Callable[[str, bool], Language] = instructions_for,
+        language: Callable[[str], Language] = language_of,
     ) -> None:
-        if instructions is None or language is None:
-            import mr3.languages as registry
-
-            instructions = instructions or registry.instructions_for
-            language = language or registry.language
         self._unverified = unverified
         self._instructions = instructions
         self._language = language
@@ -110,6 +112,7 @@ class OwnTexts:
             explanation=found.schema_texts.explanation,
             score=texts.get("score", found.schema_texts.score),
             generic=general,
+            criteria=_criteria(family),
         )
 
     def default(self, task: Task) -> Family:

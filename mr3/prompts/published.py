@@ -107,6 +107,10 @@ class Templates:
         entries = self._file(family.published_file)
         return tuple(sorted(code for code, e in entries.items() if family.section is None or family.section in e))
 
+    def all_languages(self) -> tuple[str, ...]:
+        """The codes that have an instruction title, sorted: a prompt can be in no other language."""
+        return tuple(sorted(self._file(INSTRUCTIONS)))
+
     def family(self, family: Family, language: str) -> FamilyTexts:
         """As the protocol says; never another language than the one asked for."""
         key = (family.name, language)
@@ -120,7 +124,7 @@ class Templates:
         section = entry
         if family.section is not None:
             if family.section not in entry:
-                known = ", ".join(code for code in self.languages(family)) or "none"
+                known = ", ".join(self.languages(family)) or "none"
                 raise TextsMissing(
                     f"the published {name} has no {family.section!r} in language {language!r} (family {family.name}); "
                     f"languages that have it: {known}. Use eng-eng for this language, or `texts: own`",

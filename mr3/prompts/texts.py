@@ -18,7 +18,8 @@ class FamilyTexts:
     `rubrics` are paraphrases of what the scores mean; `generic` says that they speak of criteria in general, so that
     they complete a rubric that has criteria and no description per score. `part_title` heads what follows the input
     where that is not a response (a solution, the options). `reference_title` is None where the texts have none. A
-    `fixed_schema` is printed as it stands.
+    `fixed_schema` is printed as it stands. `criteria` (name and description, ranked) go before
+    the scores.
     """
 
     language: str
@@ -35,6 +36,7 @@ class FamilyTexts:
     explanation: str
     score: str
     generic: bool = False
+    criteria: tuple[tuple[str, str], ...] = ()
     fixed_schema: Mapping[str, Any] | None = None
 
     def schema(self, labels: Sequence[str], ranked: int = 0) -> Mapping[str, Any]:

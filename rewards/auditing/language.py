@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mr3.judging.scale import label_values
-from mr3.language_id import base_code, is_in, known_languages
+from mr3.languages.codes import base_code
+from mr3.languages.identify import is_in, known_languages
 from mr3.records import Mode, stable_hash
 from mr3.stats import wilson
 from rewards.auditing.breakdown import Breakdown

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from mr3.language_id import base_code, identify
+from mr3.languages.codes import base_code
+from mr3.languages.identify import identify
 from mr3.records import PoolRow
 from rewards.pools.messages import last_user_turn
 

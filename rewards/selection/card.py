@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from mr3.language_id import base_code
+from mr3.languages.codes import base_code
 from rewards.selection.config import PUBLISHING, Format, PairsConfig
 from rewards.selection.funnel import cell, funnel_tables
 from rewards.selection.outputs import FILES, SPLITS

@@ -54,7 +54,7 @@ class Languages:
     """Whether responses are in their prompt's language, each text looked at once while its prompt is at work."""
 
     def __init__(self, settings: LanguageCheck) -> None:
-        from mr3.language_id import is_in
+        from mr3.languages.identify import is_in
 
         self._both = settings.check == "both"
         self._is_in = cache(lambda text, language: is_in(text, language, settings.among))

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "nb": "no"}
+from mr3.languages.codes import base_code
+
 MIN_LETTERS = 12
 """Fewer letters than this decide nothing; letters of scripts without blanks between words count thrice."""
 _DENSE = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uac00", "\ud7af"))
@@ -22,12 +23,6 @@ class Identified:
 
     language: str
     confidence: float
-
-
-def base_code(language: str) -> str:
-    """The ISO 639 code without region or script, with old names replaced: `zh-Hant` -> `zh`, `iw` -> `he`."""
-    code = language.replace("_", "-").split("-")[0].lower()
-    return _ALIASES.get(code, code)
 
 
 @cache

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mr3.language_id import base_code, identify, is_in, known_languages
+from mr3.languages.codes import base_code
+from mr3.languages.identify import identify, is_in, known_languages
 
 TEXTS = {
     "en": "There are seven apples in the basket, and I am quite sure of it.",

@@ -1,0 +1,253 @@
+"""`mr3 study`: arms x seeds as ordinary stage configs, resumable, ending in a paired table and a plot.
+
+    mr3 study --config configs/experiments/1-threshold-curriculum/nano.yaml
+    mr3 study --config configs/experiments/1-threshold-curriculum/qwen3-4b.yaml --dry-run
+
+Stages of `shared` run once per seed, those of `each` once per arm and seed. A stage config may use ${RUN} (the seed's
+folder), ${ARM}, ${ARM_RUN} (the arm's folder in it) and ${SEED}. Finished stages are not run again. --dry-run reads
+every config, plans every training run (`mr3 sft --dry-run`), and trains nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from mr3.artifacts import write_json
+from mr3.cli.demo import Node, StageFailed
+from mr3.cli.memory import PeakMemory
+from mr3.cli.progress import Clock, PlainView, last_lines
+from mr3.cli.schedule import Job, check_graph, run_jobs
+from mr3.cli.session import Session, alone
+from mr3.cli.stages import config_model_of
+from mr3.cli.state import is_current
+from mr3.cli.study_table import STUDY, StudyPlan, write_tables
+from mr3.config import StageConfig, load_config
+from mr3.stage import stage_main
+
+_TAIL = 25
+_OF_A_STEP = ("RUN", "ARM", "ARM_RUN", "SEED")
+"""Variables that are set for each step, and stay as they are when the study's own file is read."""
+_PLANNED = "sft"
+"""The stage that can say what a run of it will cost."""
+
+
+class StudyConfig(StageConfig):
+    """Arms and seeds of one question, and what is compared."""
+
+    question: str = Field(description="what the study asks, for its table")
+    seed_varies: str = Field(description="what differs from seed to seed: data, initialisation, order, sampling")
+    configs: Path = Field(Path(), description="folder of the stages' configs (default: where this file is)")
+    seeds: list[int] = Field([0, 1, 2, 3, 4], min_length=1)
+    shared: dict[str, Node] = Field(default_factory=dict, description="stages that run once per seed")
+    each: dict[str, Node] = Field(description="stages that run for every arm and seed")
+    arms: dict[str, dict[str, list[str]]] = Field(min_length=2, description="arm -> stage -> its own overrides")
+    baseline: str = Field(description="the arm that the others are compared with")
+    compared: str = Field(description="the evaluation in `each` whose verdicts are compared")
+    sets: list[str] = Field(default_factory=list, description="evaluation sets in the table; empty: all")
+    at_once: int = Field(2, ge=1, description="stages side by side, one core each")
+    ray_cpus: int = Field(8, ge=1, description="logical CPUs of the Ray session")
+    environment: dict[str, str] = Field(default_factory=dict, description="set for every stage")
+    notes: list[str] = Field(default_factory=list, description="what a reader of the table must know")
+
+    @model_validator(mode="after")
+    def _whole(self) -> StudyConfig:
+        twice = sorted(self.shared.keys() & (self.each.keys() | self.arms.keys()))
+        if twice:
+            raise ValueError(f"{twice[0]!r} is a shared stage, so it can't name a stage of the arms or an arm too")
+        check_graph({name: node.needs for name, node in (self.shared | self.each).items()})
+        for name, node in self.shared.items():
+            if set(node.needs) & self.each.keys():
+                raise ValueError(f"the shared stage {name!r} needs a stage of the arms: move it to `each`")
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline {self.baseline!r} is no arm: {', '.join(self.arms)}")
+        if self.compared not in self.each or self.each[self.compared].stage != "eval":
+            raise ValueError(f"compared is {self.compared!r}: name a stage of `each` that is an evaluation")
+        for arm, changes in self.arms.items():
+            unknown = changes.keys() - self.each.keys()
+            if unknown:
+                raise ValueError(f"arm {arm!r} changes {sorted(unknown)[0]!r}, which is no stage of `each`")
+        return self
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of one seed, of one arm or shared by all."""
+
+    name: str
+    node: Node
+    folder: Path
+    needs: tuple[str, ...]
+    environment: Mapping[str, str]
+    overrides: tuple[str, ...]
+    config: StageConfig
+
+
+@contextmanager
+def _set(environment: Mapping[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def steps_of(config: StudyConfig) -> list[Step]:
+    """Every stage that the study runs, its config read, so that a mistake in the last one shows before the first runs.
+
+    Raises:
+        ValueError: for a missing file, an unknown stage or key.
+    """
+    found = []
+    for seed in config.seeds:
+        run = config.output_dir / f"seed-{seed}"
+        base = {**config.environment, "RUN": str(run), "SEED": str(seed)}
+        found += [_step(config, name, node, run, base, None) for name, node in config.shared.items()]
+        for arm in config.arms:
+            environment = {**base, "ARM": arm, "ARM_RUN": str(run / arm)}
+            found += [_step(config, name, node, run, environment, arm) for name, node in config.each.items()]
+    return found
+
+
+def _step(
+    config: StudyConfig, name: str, node: Node, run: Path, environment: Mapping[str, str], arm: str | None
+) -> Step:
+    folder = run / name if arm is None else run / arm / name
+
+    def named(need: str) -> str:
+        return f"{run.name}/{need}" if need in config.shared else f"{run.name}/{arm}/{need}"
+
+    own = [] if arm is None else config.arms[arm].get(name, [])
+    overrides = [*node.args, *own, "--output_dir", str(folder)]
+    with _set(environment):
+        read = load_config(config_model_of(node.stage), config.configs / node.config, overrides)
+    step = named(name)
+    return Step(step, node, folder, tuple(map(named, node.needs)), environment, tuple(overrides), read)
+
+
+def _job(config: StudyConfig, step: Step, session: Session, more: Sequence[str] = ()) -> Job:
+    command = [
+        sys.executable,
+        "-m",
+        "mr3.cli.main",
+        step.node.stage,
+        "--config",
+        str(config.configs / step.node.config),
+    ]
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    job = Job(
+        step.name,
+        [*command, *step.overrides, *more],
+        config.output_dir / "logs" / f"{step.name.replace('/', '.')}.log",
+        step.needs,
+        {**threads, **step.environment},
+    )
+    if step.node.ray:
+        job.prepare = session.start
+    return job
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stop(signum: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _run_jobs(config: StudyConfig, jobs: Sequence[Job]) -> None:
+    signal.signal(signal.SIGTERM, _stop)
+    with PeakMemory() as peak:
+        clock = Clock(config.output_dir / "timing.json")
+        try:
+            failed = run_jobs(jobs, config.at_once, PlainView(clock, lambda: peak.gb, _say))
+        finally:
+            clock.save(peak.gb)
+    if failed is not None:
+        tail = "\n".join(f"  | {line}" for line in last_lines(failed.log, _TAIL))
+        raise StageFailed(f"stage {failed.name!r} failed; the end of {failed.log}:\n{tail}")
+
+
+def _plan(config: StudyConfig, steps: Sequence[Step]) -> None:
+    """What every training run of the first seed will cost; the configs of all steps have been read by now."""
+    first = f"seed-{config.seeds[0]}/"
+    with ExitStack() as stack:
+        session = Session(stack, config.ray_cpus)
+        planned = [s for s in steps if s.node.stage == _PLANNED and s.name.startswith(first)]
+        for step in planned:
+            job = _job(config, step, session, ["--dry-run"])
+            job.needs = ()
+            job.log.unlink(missing_ok=True)
+            _run_jobs(config, [job])
+            _say(f"--- {step.name}\n" + "\n".join(last_lines(job.log, 60)))
+    others = len(steps) - len(planned)
+    _say(f"{len(steps)} stages: {len(planned)} training runs planned (one seed of {len(config.seeds)}), {others} read")
+
+
+def run(config: StudyConfig, dry_run: bool = False) -> None:
+    """Run what is not finished, then write study.json, study.md and study.svg.
+
+    Raises:
+        ValueError: for a mistake in a config.
+        StageFailed: when a stage did; the same command goes on.
+    """
+    steps = steps_of(config)
+    with alone(config.output_dir, "study"):
+        if dry_run:
+            _plan(config, steps)
+            return
+        with ExitStack() as stack:
+            session = Session(stack, config.ray_cpus)
+            jobs = [_job(config, step, session) for step in steps]
+            for job, step in zip(jobs, steps, strict=True):
+                job.is_done = lambda own=step.config: is_current(own)  # type: ignore[misc]
+            _run_jobs(config, jobs)
+        plan = StudyPlan(
+            question=config.question,
+            seed_varies=config.seed_varies,
+            arms=list(config.arms),
+            baseline=config.baseline,
+            sets=config.sets,
+            notes=config.notes,
+            folders={
+                arm: [config.output_dir / f"seed-{seed}" / arm / config.compared for seed in config.seeds]
+                for arm in config.arms
+            },
+        )
+        write_json(config.output_dir / STUDY, plan.model_dump(mode="json"))
+        _say(write_tables(plan, config.output_dir))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`mr3 study --config FILE [--dry-run]`; 1 when a stage failed."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    dry_run = "--dry-run" in words
+    words = [word for word in words if word != "--dry-run"]
+    if "--config" in words and "--configs" not in words and words.index("--config") + 1 < len(words):
+        words += ["--configs", str(Path(words[words.index("--config") + 1]).parent)]
+
+    def go(config: StudyConfig) -> None:
+        for name in _OF_A_STEP:
+            del os.environ[name]
+        run(config, dry_run)
+
+    try:
+        with _set({name: f"${{{name}}}" for name in _OF_A_STEP}):
+            return stage_main("study", StudyConfig, go, words, __doc__)
+    except StageFailed as error:
+        print(f"mr3 study: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
