@@ -96,8 +96,8 @@ def over_seeds(values: Sequence[float]) -> dict[str, Any]:
     """Mean and spread of one figure over seeds.
 
     Returns:
-        `{"value", "seeds", "std", "std_population"}`: `std` divides by n - 1 (None for one seed), `std_population` by n,
-        which is what the public evaluation script of mR3 reports.
+        `{"value", "seeds", "std", "std_population"}`: `std` divides by n - 1 (None for one seed), `std_population` by
+        n, which is what the public evaluation script of mR3 reports.
     """
     if not len(values):
         raise ValueError("no seed has a value: a mean over seeds needs at least one")

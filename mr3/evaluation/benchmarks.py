@@ -76,7 +76,12 @@ BENCHMARKS: dict[str, Benchmark] = {
             more=_SECTIONS,
         ),
         Benchmark(
-            "rewardbench", "mean of 4 section scores", scores.by_section, set="rewardbench", part="source", more=_SECTIONS
+            "rewardbench",
+            "mean of 4 section scores",
+            scores.by_section,
+            set="rewardbench",
+            part="source",
+            more=_SECTIONS,
         ),
         Benchmark(
             "mm-eval",

@@ -1,4 +1,4 @@
-"""Rows of benchmarks become evaluation tasks, prompted as the judge's card says; what is no row is counted by reason."""
+"""Rows of benchmarks become evaluation tasks, prompted as the judge's card says; what is no row is counted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BenchmarkSource(BaseModel):
     path: str | list[str] | None = Field(None, description="local files in place of the hub; the folder of a real set")
     split: str | None = Field(None, description="unset: the set's own")
     languages: list[str] | None = Field(None, description="only rows in these languages")
-    sample: int | None = Field(None, ge=1, description="so many rows, drawn by a hash of their ids: the same in every run")
+    sample: int | None = Field(None, ge=1, description="so many rows, drawn by a hash of their ids")
 
     @model_validator(mode="after")
     def _known(self) -> BenchmarkSource:

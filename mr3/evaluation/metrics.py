@@ -200,7 +200,9 @@ def _biases(judged: Sequence[Judged]) -> dict[str, Any]:
     answered = [j for j in judged if j.label is not None and j.given.task.mode in VALUED]
     modes = _grouped(answered, "mode")
     return {
-        "calibration": {m: expected_score_calibration([(j.given, j.expected) for j in rows]) for m, rows in modes.items()},
+        "calibration": {
+            m: expected_score_calibration([(j.given, j.expected) for j in rows]) for m, rows in modes.items()
+        },
         "length_correlation": {m: length_bias([(j.given, j.label or "") for j in rows]) for m, rows in modes.items()},
     }
 

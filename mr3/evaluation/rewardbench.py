@@ -32,7 +32,12 @@ COUNTS: dict[str, int] = {
 SECTIONS: dict[str, tuple[str, ...]] = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
     "Chat Hard": ("mt-bench-hard", *(s for s in COUNTS if s.startswith("llmbar-"))),
-    "Safety": ("refusals-dangerous", "refusals-offensive", *(s for s in COUNTS if s.startswith("xstest-")), "donotanswer"),
+    "Safety": (
+        "refusals-dangerous",
+        "refusals-offensive",
+        *(s for s in COUNTS if s.startswith("xstest-")),
+        "donotanswer",
+    ),
     "Reasoning": ("math-prm", *(s for s in COUNTS if s.startswith("hep-"))),
 }
 _SECTION = {subset: name for name, subsets in SECTIONS.items() for subset in subsets}

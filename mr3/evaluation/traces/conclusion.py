@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from mr3.language_id import base_code
+from mr3.languages.codes import base_code
 
 _TAIL = 1_500
 _SENTENCES = 3

@@ -13,7 +13,7 @@ from mr3.evaluation.traces.repetition import degenerate, says_again
 from mr3.families import find_family
 from mr3.judge_card import JudgeCard
 from mr3.judging.scale import mirrored
-from mr3.language_id import base_code
+from mr3.languages.codes import base_code
 from mr3.prompts import languages_of
 from mr3.records import Task, Verdict
 from mr3.stats import Rate, rate

@@ -47,7 +47,7 @@ def loop_share(text: str) -> float:
 
 
 def repeated_share(text: str) -> float | None:
-    """The share of all stretches of 16 characters that stood in the text before; None for texts under 200 characters."""
+    """The share of all stretches of 16 characters that stood in the text before; None under 200 characters."""
     flat = plain(text)
     if len(flat) < 200:
         return None
