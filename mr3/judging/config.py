@@ -12,7 +12,7 @@ from mr3.artifacts import hash_path
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
 from mr3.judge_card import FILE, JudgeCard, load_card
 from mr3.prompts import TextsName
-from mr3.records import Strategy, stable_hash
+from mr3.records import Mode, Strategy, stable_hash
 
 # What of a model folder decides its verdicts; logs and optimizer states beside it do not. The card acts
 # through the prompt and the sampling, which are in a verdict's id themselves.
@@ -38,7 +38,7 @@ class JudgeConfig(BaseModel):
 
     model: str = Field(description="model folder, hub id, or folder of a LoRA adapter (its base is read from it)")
     revision: str | None = Field(None, description="hub revision; pin it: it is part of every verdict's id")
-    backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
+    backend: str = Field("vllm", description="vllm, endpoint (completions), chat, or package.module:Class of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     host: str | None = Field(None, description="name of a Ray actor that holds the engine for all that use this judge")
@@ -49,6 +49,7 @@ class JudgeConfig(BaseModel):
     texts: TextsName | None = Field(None, description="own or published; for profiles other than compact")
     unverified_texts: bool | None = Field(None, description="own texts also of languages that were not verified")
     templates_dir: Path | None = Field(None, description="your copy of the published templates (data/mr3_rubrics)")
+    modes: tuple[Mode, ...] | None = Field(None, description="what a model without judge.json may be asked")
     max_prompt_tokens: int | None = Field(None, description="needed where the model has no judge.json")
     max_output_tokens: int | None = Field(None, description="needed where the model has no judge.json")
 
@@ -90,7 +91,7 @@ class JudgeConfig(BaseModel):
             "max_prompt_tokens": self.max_prompt_tokens,
             "max_output_tokens": self.max_output_tokens,
         }
-        optional = {"strategy": self.strategy, "texts": self.texts, "unverified_texts": self.unverified_texts}
+        optional = {name: getattr(self, name) for name in ("strategy", "texts", "unverified_texts", "modes")}
         try:
             card = load_card(self.model)
         except ValueError as error:
