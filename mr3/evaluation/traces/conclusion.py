@@ -51,9 +51,11 @@ def _slot(label: str, labels: Sequence[str], nouns: Sequence[str]) -> str:
     side = _SIDES.get(label)
     if side is None:
         rest = rf"(?:\s?/\s?{labels[-1]})?(?![A-Za-z0-9/]|[.,-]\d)" if label.isdigit() else r"(?![A-Za-z0-9_])"
-        return rf"(?<![A-Za-z0-9.,/-]){re.escape(label)}{rest}"
+        # An option is a capital: "the answer is a number" names none.
+        word = f"(?-i:{label})" if len(label) == 1 else re.escape(label)
+        return rf"(?<![A-Za-z0-9.,/-]){word}{rest}"
     words = "|".join((*_NOUNS, *nouns))
-    return rf"(?:{words})\s?{side}(?![A-Za-z0-9])"
+    return rf"(?:{words})\s?(?-i:{side})(?![A-Za-z0-9])"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +81,21 @@ def _compile(patterns: Sequence[str]) -> tuple[re.Pattern[str], ...]:
 def _reader(labels: tuple[str, ...], language: str) -> _Reader:
     about: Mapping[str, Any] = phrases().get(language, {})
     slots = [_slot(label, labels, about.get("nouns", [])) for label in labels]
-    copula = _words(about.get("copula", []))
-    joint = rf"\s*[:=：]?\s*(?:(?:{copula})\s*[:：]?\s*)?" if copula else r"\s*[:=：]?\s*"
     edges = ("", "") if language in _UNSPACED else (r"(?<!\w)", r"(?!\w)")
     claims, comparisons = [], []
-    for slot in slots:
+    for label, slot in zip(labels, slots, strict=True):
         own = [rf"score\s*[:=]\s*{slot}", rf"\[\[{slot}\]\]", rf"boxed\{{{slot}\}}"]
         if about:
+            copula = _words([*about["copula"], *(about.get("of", []) if label.isdigit() else [])])
+            joint = rf"\s*[:=：]?\s*(?:(?:{copula})\s*[:：]?\s*)?" if copula else r"\s*[:=：]?\s*"
             own.append(rf"{edges[0]}(?:{_words(about['verdict'])}){joint}{slot}")
-        own += [p.replace("{X}", slot) for p in about.get("better", [])]
+        better = about.get("better", []) if label in _SIDES else []
+        own += [p.replace("{X}", slot) for p in better]
         claims.append(_compile(own))
         than = _words(about.get("than", []))
         others = "|".join(f"(?:{s})" for s in slots if s != slot)
         link = rf"(?:,?\s*(?:{than})\s*|\s*)" if than else r"\s*"
-        over = [p.replace("{X}", slot) + rf"{link}(?:\w+ )?(?:{others})" for p in about.get("better", [])]
+        over = [p.replace("{X}", slot) + rf"{link}(?:\w+ )?(?:{others})" for p in better]
         comparisons.append(_compile(over if others else []))
     against = about.get("against", [])
     denial = re.compile(f"{edges[0]}(?:{_words(against)}){edges[1]}|\\w+n't", re.IGNORECASE) if against else None

@@ -21,7 +21,7 @@ def _flat(text: str) -> str:
 
 def _found(word: str, text: str) -> bool:
     """A word or its beginning: endings differ ("polite", "politeness"), and not every script marks where words end."""
-    return word[: max(_STEM, round(0.7 * len(word)))] in text
+    return word[:_STEM] in text
 
 
 def mentioned(rubric: Rubric, trace: str) -> tuple[int, int]:
