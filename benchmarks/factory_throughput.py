@@ -1,9 +1,9 @@
 """The data factory around its models: rows/s of one core, and memory against the number of rows.
 
-Rows of the nano world from a JSONL file, through every step: reading, duplicates, decontamination, three teacher traces a
-row, both filters, five student samples, balance, six orders. Teacher and student are engines that answer at once and are
-told the label (wrong in 4% and in 40%), so that rows are left for the last steps. Each size is a process of its own that
-may use one core; its time is CPU time. Memory is the peak of what the process holds (PSS).
+Rows of the nano world from a JSONL file, through every step: reading, duplicates, decontamination, three teacher traces
+a row, both filters, five student samples, balance, six orders. Teacher and student are engines that answer at once and
+are told the label (wrong in 4% and in 40%), so that rows are left for the last steps. Each size is a process of its own
+that may use one core; its time is CPU time without the engines' own. Memory is the peak of what it holds (PSS).
 """
 
 from __future__ import annotations

@@ -11,12 +11,16 @@ from benchmarks.registry import bar_of, numbers
 
 BEGIN = "<!-- results: written by `make results`, do not edit -->"
 END = "<!-- end of results -->"
+MOST = 12
+"""Numbers that one row of the table holds."""
 
 
 def _number(value: float | int | None) -> str:
     if value is None:
         return "–"
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+    if isinstance(value, int) or abs(value) >= 1_000:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
 
 
 def _machine(record: Mapping[str, Any]) -> str:
@@ -25,25 +29,43 @@ def _machine(record: Mapping[str, Any]) -> str:
 
 
 def _interval(record: Mapping[str, Any], name: str) -> str:
+    """Of one number; an interval without a name is that of the first number."""
     interval = record["interval"]
     if isinstance(interval, Mapping):
         interval = interval.get(name)
-    return f"{interval[0]:.3g} – {interval[1]:.3g}" if interval else ""
+    elif name != next(iter(numbers(record["value"]))):
+        interval = None
+    return f" [{interval[0]:.3g}, {interval[1]:.3g}]" if interval else ""
+
+
+def _measured(record: Mapping[str, Any], name: str, value: float | int | None) -> str:
+    bar = bar_of(record, name)
+    shown = f"{name} {_number(value)}".strip() + _interval(record, name)
+    if bar is None:
+        return shown
+    return f"{shown} ({bar})" if bar.met_by(value) else f"**{shown} ({bar}: missed)**"
+
+
+def _results(record: Mapping[str, Any]) -> str:
+    """All numbers; of a long list those that miss their bar, and how many there are."""
+    values = numbers(record["value"])
+    if len(values) <= MOST:
+        return "; ".join(_measured(record, name, value) for name, value in values.items())
+    bars = {name: bar for name in values if (bar := bar_of(record, name)) is not None}
+    missed = [name for name, bar in bars.items() if not bar.met_by(values[name])]
+    words = [f"{len(bars) - len(missed)} of {len(bars)} bars met", *(_measured(record, n, values[n]) for n in missed)]
+    return "; ".join(words)
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> str:
-    """Markdown: one row per number; nothing without results."""
+    """Markdown: one row per benchmark; nothing without results."""
     records = list(records)
     if not records:
         return ""
-    lines = ["| figure | value | 95% | bar | n | machine | command |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["| `python -m benchmarks ...` | what | measured (bar) | n | machine |", "| --- | --- | --- | --- | --- |"]
     for record in records:
-        for name, value in numbers(record["value"]).items():
-            bar = bar_of(record, name)
-            shown = f"{bar}{'' if bar.met_by(value) else ' **(missed)**'}" if bar else ""
-            figure = f"{record['name']}{': ' + name if name else ''}"
-            cells = (figure, _number(value), _interval(record, name), shown, record["n"] or "", _machine(record))
-            lines.append("| " + " | ".join(map(str, cells)) + f" | `{record['command']}` |")
+        cells = (f"`{record['name']}`", record["about"], _results(record), record["n"] or "", _machine(record))
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 
 

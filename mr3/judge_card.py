@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.artifacts import read_json, write_json
 from mr3.inference.engine import Sampling
+from mr3.parsing import format_named
 from mr3.prompts import Rendered, TextsName, renderer
 from mr3.records import Mode, Strategy, Task
 
@@ -25,10 +26,20 @@ class JudgeCard(BaseModel):
     texts: TextsName | None = Field(None, description="own or published; every profile but compact needs one")
     templates_dir: Path | None = Field(None, description="the user's copy of the published templates")
     unverified_texts: bool = Field(False, description="own texts also of languages that were not verified")
+    format: str = Field("mr3", description="how it writes its answers, see mr3.parsing.FORMATS")
     modes: tuple[Mode, ...] = ("pointwise", "pairwise", "binary")
     sampling: Sampling = Sampling()
     max_prompt_tokens: int
     max_output_tokens: int
+
+    @model_validator(mode="after")
+    def _known_format(self) -> JudgeCard:
+        known = format_named(self.format)
+        if self.sampling.logprobs and not known.has_odds:
+            raise ValueError(
+                f"sampling.logprobs is set, but odds of scores can't be read in the format {self.format}: leave it out"
+            )
+        return self
 
     @property
     def max_model_len(self) -> int:

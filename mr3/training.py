@@ -98,11 +98,43 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(model: str) -> PreTrainedModel:
-    """A causal language model: fp32 on a CPU, as stored on a GPU."""
-    dtype = "auto" if torch.cuda.is_available() else torch.float32
-    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(check_model(model), dtype=dtype)
+def load_model(model: str, dtype: str = "auto", attention: str | None = None) -> PreTrainedModel:
+    """A causal language model.
+
+    Args:
+        dtype: "float32" or "bfloat16" of the weights; "auto" is fp32 on a CPU, as stored on a GPU.
+        attention: transformers' `attn_implementation`; None is the library's choice.
+    """
+    if dtype == "auto" and not torch.cuda.is_available():
+        dtype = "float32"
+    options = {} if attention is None else {"attn_implementation": attention}
+    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(check_model(model), dtype=dtype, **options)
     return loaded
+
+
+def is_main_process() -> bool:
+    """Whether this is the only or the first of the processes that a launcher started."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def require_sharding() -> None:
+    """Where FSDP was asked for it must be on: accelerate 1.15 leaves it out on a CPU without a word (state.py).
+
+    Raises:
+        ValueError: when every process would train the whole model after all.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true" and not torch.cuda.is_available():
+        raise ValueError(
+            "FSDP needs GPUs: on a CPU accelerate would train a whole model in every process instead. "
+            "Launch with torchrun --nproc-per-node N, or on GPUs"
+        )
+
+
+def mean_loss(curve: list[dict[str, float]]) -> float:
+    """Mean loss per step of a learning curve whose rows are means since the row before."""
+    steps = [row["step"] for row in curve]
+    widths = [b - a for a, b in zip([0.0, *steps], steps, strict=False)]
+    return sum(w * row["loss"] for w, row in zip(widths, curve, strict=True)) / sum(widths)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -123,6 +155,17 @@ class PlainProgress(TrainerCallback):
         self.name, self.keys = name, keys
         self.curve: list[dict[str, float]] = []
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A resumed run's curve begins where the first one did."""
+        self.curve = [row for logs in state.log_history if (row := self._row(logs, logs["step"]))]
+
+    def _row(self, logs: dict[str, Any], step: float) -> dict[str, float] | None:
+        if self.keys[0] not in logs:
+            return None
+        return {"step": float(step), **{k: float(v) for k, v in logs.items() if _is_number(v) and k != "step"}}
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -132,9 +175,13 @@ class PlainProgress(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         """Called by the trainer."""
-        if not logs or self.keys[0] not in logs:
+        row = self._row(logs or {}, state.global_step)
+        if row is None:
             return
-        row = {k: float(v) for k, v in logs.items() if isinstance(v, int | float)}
-        self.curve.append({"step": float(state.global_step), **row})
+        self.curve.append(row)
         shown = ", ".join(f"{k} {row[k]:.4f}" for k in self.keys if k in row)
         log.info("%s: step %d/%d %s", self.name, state.global_step, state.max_steps, shown)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

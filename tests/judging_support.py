@@ -60,10 +60,12 @@ class ScriptedEngine:
         return
 
 
-def make_judge(answer: Callable[[Request], str | Completion], sampling: Sampling | None = None) -> Judge:
+def make_judge(
+    answer: Callable[[Request], str | Completion], sampling: Sampling | None = None, format: str = "mr3"
+) -> Judge:
     """A judge over a scripted engine."""
     engine: Engine = ScriptedEngine(answer)
-    card = CARD if sampling is None else CARD.model_copy(update={"sampling": sampling})
+    card = CARD.model_copy(update={"sampling": sampling or CARD.sampling, "format": format})
     return Judge(card, make_tokenizer(), engine, "model@1")
 
 

@@ -61,10 +61,16 @@ def test_the_readme_table_is_made_from_results(results: Path, tmp_path: Path) ->
     assert rewrite(readme, stored())
     text = readme.read_text()
     assert text.startswith("before\n") and text.endswith(f"{END}\nafter\n") and "old" not in text
-    assert "| speed: a | 0.25 |  | ≥ 0.5 **(missed)** | 5 |" in text and "| speed: b | 12,000 |" in text
+    assert "| `speed` | how fast | **a 0.25 (≥ 0.5: missed)**; b 12,000 | 5 |" in text
     assert rewrite(readme, stored()) and readme.read_text() == text
     readme.write_text("no marks")
     assert not rewrite(readme, stored()) and readme.read_text() == "no marks"
+
+
+def test_a_long_list_is_summed_up_and_misses_are_named(results: Path) -> None:
+    values = {f"v{i}": i for i in range(20)}
+    measure(benchmark(values, v3=Bar("at_least", 3), v4=Bar("at_least", 5)))
+    assert "1 of 2 bars met; **v4 4 (≥ 5: missed)**" in table(stored())
 
 
 def test_the_projects_readme_is_up_to_date() -> None:

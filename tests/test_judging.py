@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mr3.inference.engine import Completion, Request, Sampling
-from mr3.judge_card import write_card
+from mr3.judge_card import JudgeCard, write_card
 from mr3.judging.chat import ChatPrompt, with_prefix
 from mr3.judging.config import JudgeConfig
 from mr3.judging.judge import Judge, JudgeItem
@@ -342,3 +342,18 @@ def test_identity_is_of_the_weights_not_of_the_folder(tmp_path: Path) -> None:
 def test_a_task_is_rendered_by_name() -> None:
     with pytest.raises(ValueError, match="unknown prompt profile"):
         render(Task.model_validate(pair().model_dump()), "nothing")
+
+
+def test_a_judge_of_another_format_is_read_by_it() -> None:
+    def answer(request: Request) -> str:
+        return "Feedback: It adds well, and more is wrong than right. [RESULT] 4."
+
+    [verdict] = judged(make_judge(answer, format="prometheus"), item(single("pointwise")))
+    assert (verdict.outcome, verdict.score) == (Outcome.OK, "4")
+    [unread] = judged(make_judge(answer), item(single("pointwise")))
+    assert unread.outcome is Outcome.PARSE_FAILED and unread.id != verdict.id
+    limits = {"profile": "compact", "max_prompt_tokens": 9, "max_output_tokens": 9}
+    with pytest.raises(ValueError, match=r"unknown answer format 'promethius'.*prometheus"):
+        JudgeCard.model_validate({**limits, "format": "promethius"})
+    with pytest.raises(ValueError, match="odds of scores can't be read"):
+        JudgeCard.model_validate({**limits, "format": "prometheus", "sampling": {"logprobs": 5}})

@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr3.parsing import parse
-from mr3.records import BINARY_LABELS, PAIRWISE_LABELS, POINTWISE_LABELS, Outcome
+from mr3.parsing.keys import MEANINGS
+from mr3.records import BINARY_LABELS, CHOICE_LABELS, PAIRWISE_LABELS, POINTWISE_LABELS, Outcome, ranking_labels
 
-LABEL_SETS = [PAIRWISE_LABELS, BINARY_LABELS, POINTWISE_LABELS, ("Assistant A", "Assistant B", "Tie", "Both Bad")]
+ARENA = ("Assistant A", "Assistant B", "Tie", "Both Bad")
+LABEL_SETS = [PAIRWISE_LABELS, BINARY_LABELS, POINTWISE_LABELS, CHOICE_LABELS, ARENA, ranking_labels(3)]
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 open_traces = texts.filter(lambda t: "</think>" not in t)
 label_cases = st.sampled_from(LABEL_SETS).flatmap(lambda labels: st.tuples(st.just(labels), st.sampled_from(labels)))
@@ -26,6 +28,7 @@ def after_trace(text: str) -> str:
     return f"\nfirst this, then that\n</think>\n\n{text}"
 
 
+@settings(deadline=None)
 @given(trace=open_traces, explanation=texts, case=label_cases)
 def test_a_clean_answer_is_read_as_it_is(trace: str, explanation: str, case: tuple[tuple[str, ...], str]) -> None:
     labels, score = case
@@ -35,6 +38,7 @@ def test_a_clean_answer_is_read_as_it_is(trace: str, explanation: str, case: tup
     assert parsed.trace == trace.strip()
 
 
+@settings(deadline=None)
 @given(text=texts, labels=st.sampled_from(LABEL_SETS), finish=st.sampled_from(["stop", "length", "too_long", "failed"]))
 def test_any_text_gives_an_outcome_and_a_score_only_when_ok(text: str, labels: tuple[str, ...], finish: str) -> None:
     for whole in (text, after_trace(text), after_trace("{" + text + "}"), after_trace(answer(text))):
@@ -44,6 +48,7 @@ def test_any_text_gives_an_outcome_and_a_score_only_when_ok(text: str, labels: t
         assert finish == "stop" or parsed.score is None
 
 
+@settings(deadline=None)
 @given(quoted=label_cases, case=label_cases, trace=open_traces)
 def test_a_verdict_in_the_trace_or_in_the_explanation_decides_nothing(
     quoted: tuple[tuple[str, ...], str], case: tuple[tuple[str, ...], str], trace: str
@@ -58,6 +63,7 @@ def test_a_verdict_in_the_trace_or_in_the_explanation_decides_nothing(
     assert unclosed.outcome is Outcome.PARSE_FAILED
 
 
+@settings(deadline=None)
 @given(case=label_cases, data=st.data())
 def test_a_cut_answer_never_becomes_a_score(case: tuple[tuple[str, ...], str], data: st.DataObject) -> None:
     labels, score = case
@@ -70,12 +76,74 @@ def test_a_cut_answer_never_becomes_a_score(case: tuple[tuple[str, ...], str], d
 
 @pytest.mark.parametrize(
     "score",
-    ["4.", "**4**", " 4 ", "４", "٤", "४", "[4]", "4。", "**4.**", 4, 4.0],
+    ["4.", "**4**", " 4 ", "４", "٤", "४", "[4]", "4。", "**4.**", "4.0", "\u200f4", "\u20674\u2069", 4, 4.0],
     ids=lambda s: f"{type(s).__name__}:{s}",
 )
 def test_decorated_and_foreign_digits_are_repaired(score: object) -> None:
     parsed = parse(after_trace(answer(score)), POINTWISE_LABELS, "stop")
     assert (parsed.outcome, parsed.score, parsed.repaired) == (Outcome.OK, "4", True)
+
+
+@pytest.mark.parametrize(
+    ("score", "labels", "label"),
+    [
+        ("A>B>C", ranking_labels(3), "A > B > C"),
+        ("Assistant C > Assistant A > Assistant B", ranking_labels(3), "C > A > B"),
+        ("Response 2 > Response 1", ranking_labels(2), "B > A"),
+        ("**b ＞ a**", ranking_labels(2), "B > A"),
+        ("(B)", CHOICE_LABELS, "B"),
+        ("B.", CHOICE_LABELS, "B"),
+        ("b", CHOICE_LABELS, "B"),
+        ("[[A]]", CHOICE_LABELS, "A"),
+        ("both  bad.", ARENA, "Both Bad"),
+        (True, BINARY_LABELS, "true"),
+        ("False", BINARY_LABELS, "false"),
+        (7, tuple("1234567"), "7"),
+    ],
+)
+def test_other_spellings_of_a_label_are_repaired(score: object, labels: tuple[str, ...], label: str) -> None:
+    parsed = parse(after_trace(answer(score)), labels, "stop")
+    assert (parsed.outcome, parsed.score, parsed.repaired) == (Outcome.OK, label, True)
+
+
+@pytest.mark.parametrize(
+    ("score", "labels"),
+    [
+        ("2 > 1", ranking_labels(2)),  # an order of names, or two scores: nobody can tell
+        ("A > B", ranking_labels(3)),
+        ("A > B = C", ranking_labels(3)),
+        ("A > A > B", ranking_labels(3)),
+        ("C < B < A", ranking_labels(3)),
+        ("A, B, C", ranking_labels(3)),
+        ("B. Paris", CHOICE_LABELS),
+        ("A or B", CHOICE_LABELS),
+        ("А", CHOICE_LABELS),  # a Cyrillic letter
+        ("Assistant А", PAIRWISE_LABELS),  # the same
+        ("Assis\u200btant A", PAIRWISE_LABELS),
+        ("\u202eAssistant A", PAIRWISE_LABELS),
+        ("A", PAIRWISE_LABELS),
+        ("yes", BINARY_LABELS),
+        (1, BINARY_LABELS),
+        ("4²", tuple(map(str, range(1, 101)))),
+        ("a", ("A", "a.")),  # two labels with one plain form
+    ],
+)
+def test_what_is_nearly_a_label_is_off_the_scale(score: object, labels: tuple[str, ...]) -> None:
+    assert parse(after_trace(answer(score)), labels, "stop").outcome is Outcome.OFF_SCALE
+
+
+@pytest.mark.parametrize("number", ["4.0000000000000000001", "4e0", "NaN", "-Infinity", "9" * 5000])
+def test_a_json_number_is_read_as_written_never_rounded(number: str) -> None:
+    text = f'{{"explanation": "x", "score": {number}}}'
+    assert parse(after_trace(text), POINTWISE_LABELS, "stop").outcome is Outcome.OFF_SCALE
+
+
+@pytest.mark.parametrize("word", sorted(word for word, name in MEANINGS.items() if name == "score"))
+def test_a_translated_key_is_read_once_and_beside_the_english_one_refused(word: str) -> None:
+    alone = parse(after_trace(json.dumps({"explanation": "x", word: "4"})), POINTWISE_LABELS, "stop")
+    assert (alone.score, alone.repaired) == ("4", word != "score")
+    beside = parse(after_trace(f'{{"score": "4", {json.dumps(word)}: "4"}}'), POINTWISE_LABELS, "stop")
+    assert beside.outcome is Outcome.PARSE_FAILED
 
 
 @pytest.mark.parametrize(
@@ -126,6 +194,18 @@ def test_a_score_off_the_scale_is_named_not_guessed(score: object) -> None:
         '{"verdict": {"explanation": "x", "score": "4"}}',
         '{"explanation": "x", "score": "4"',
         '</think>{"explanation": "x", "score": "4"}</think>',
+        'hm </think> {"explanation": "x", "score": "4"}',
+        '<think> hm {"explanation": "x", "score": "4"}',
+        '{"explanation": "x", "score": "4", "sc\\u006fre": "4"}',
+        '{"explanation": "x", "score": "4", "scоre": "5"}',  # a Cyrillic letter
+        '{"explanation": "x", "sc\u200bore": "4"}',
+        '{"explanation": {"score": "5"}, "score": "4"}',
+        '{"explanation": "x", "score": "4", "parts": [{"score": "5"}]}',
+        '{"explanation": "x", "score": "4", "a": {"b": "1", "b": "2"}}',
+        '{"explanation": "x", "score": "4", "final_score": "5"}',
+        '{"explanation": "x", "score": "4" "5"}',
+        '{"explanation": "x", "score": 0x4}',
+        '{"explanation": "x", "점수": "5"} {"explanation": "y", "score": "4"}',
         '["4"]',
         "{1:" + "-" * 50_000 + "1}",
         "{" * 50_000 + "}" * 50_000,
@@ -140,6 +220,12 @@ def test_the_result_can_be_written_to_a_file() -> None:
     parsed = parse(after_trace('{"explanation": "\\ud800", "score": "\\ud800"}'), POINTWISE_LABELS, "stop")
     assert parsed.outcome is Outcome.OFF_SCALE
     assert f"{parsed.explanation}{parsed.reason}".encode()
+    raw = parse("a \ud800 trace" + after_trace(answer("4", "x")), POINTWISE_LABELS, "stop")
+    assert raw.score == "4" and f"{raw.trace}".encode()
+
+
+def test_an_unknown_finish_reason_is_a_failure_of_the_engine() -> None:
+    assert parse(after_trace(answer("4")), POINTWISE_LABELS, "content_filter").outcome is Outcome.ENGINE_FAILED
 
 
 @settings(max_examples=20, deadline=None)

@@ -78,7 +78,11 @@ def stage_configs(config: DemoConfig) -> dict[str, StageConfig]:
     """
     found: dict[str, StageConfig] = {}
     for name, node in config.stages.items():
-        own = load_config(config_model_of(node.stage, config.configs / node.config), config.configs / node.config, _overrides(config, name))
+        own = load_config(
+            config_model_of(node.stage, config.configs / node.config),
+            config.configs / node.config,
+            _overrides(config, name),
+        )
         found[name] = own
     return found
 

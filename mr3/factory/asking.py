@@ -9,29 +9,38 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
 from mr3.factory.config import Asked, AskedModel
 from mr3.factory.dialects import SPEECH, PromptWriter
-from mr3.factory.prompting import Prompter
+from mr3.factory.rows import SEPARATOR, Row, read_row, rendered
 from mr3.inference.engine import Completion
 from mr3.inference.hosts import open_engine
 from mr3.inference.store import Store
 from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import Judge, JudgeItem, Prepared
 from mr3.records import stable_hash
-from mr3.sources.labelled import Labelled
-from mr3.sources.spec import Texts
-
-SEPARATOR = "\x1e"
-"""Between a row and what was made of it: JSON escapes it, so it is in neither."""
 
 
-def row_of(payload: str) -> str:
-    """The labelled row of a payload."""
-    return payload.partition(SEPARATOR)[0]
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What a verdict needs of a task once its prompt is rendered."""
+
+    id: str
+    mode: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """What a verdict needs of an item."""
+
+    task: _Task
+    sample: int
+    swapped: bool = False
 
 
 class AskedJudge(Judge):
@@ -56,48 +65,37 @@ def open_asked(model: AskedModel, identity: str) -> AskedJudge:
 
 
 class AskWorker:
-    """Payload: a labelled row as JSON, and perhaps more behind a separator. Becomes the same, a separator, and
-    `{strategy: [verdict, ...]}`.
+    """Payload: a row, and perhaps more behind a separator. Becomes the same, a separator, `{strategy: [verdict, ...]}`.
 
     The gold label travels with the row and is in no prompt, no id and no request.
     """
 
-    def __init__(
-        self,
-        judge: dict[str, Any],
-        store: str,
-        identity: str,
-        profile: str,
-        asks: Sequence[tuple[Asked, int]],
-        texts: dict[str, Any],
-    ) -> None:
+    def __init__(self, judge: dict[str, Any], store: str, identity: str, asks: Sequence[tuple[Asked, int]]) -> None:
         model = AskedModel.model_validate(judge)
         opened = open_asked(model, identity)
         self.desk = JudgeDesk(opened, Store(store))
         self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
-        self._prompter = Prompter(profile, Texts.model_validate(texts))
         self._asks = [(strategy, samples) for strategy, samples in asks]
         self._constant = stable_hash("factory", identity, model.card.sampling.model_dump(mode="json"))
 
-    def prepare(self, row: Labelled) -> list[list[Prepared]]:
+    def prepare(self, row: Row) -> list[list[Prepared]]:
         """The judgements of one row: per strategy, per sample."""
         found = []
+        task = _Task(row["id"], row["mode"], tuple(row["labels"]))
+        # All that the model reads is in the prompt; what else decides the verdict is named here.
+        head = f"{self._constant}\n{task.mode}\n{json.dumps(task.labels)}\n".encode()
         for strategy, samples in self._asks:
-            task = self._prompter.task(row, strategy)
-            prompt = self._write(self._prompter.rendered(row, strategy))
-            rubric = task.rubric.content_hash
-            # All that the model reads is in the prompt; what else decides the verdict is named here.
-            head = f"{self._constant}\n{task.mode}\n{rubric}\n{json.dumps(task.labels)}\n".encode()
+            prompt, rubric = self._write(rendered(row, strategy)), row["prompts"][strategy]["rubric"]
             digest = hashlib.blake2b(head, digest_size=16)
             digest.update(prompt.encode("utf-8", "surrogatepass"))
             base = digest.hexdigest()
-            items = [JudgeItem.model_construct(task=task, swapped=False, sample=k) for k in range(samples)]
-            found.append([Prepared(i, _sample_id(base, i.sample), prompt, rubric) for i in items])
+            items = (cast("JudgeItem", _Item(task, k)) for k in range(samples))
+            found.append([Prepared(item, _sample_id(base, item.sample), prompt, rubric) for item in items])
         return found
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of rows."""
-        prepared = [self.prepare(Labelled.model_validate_json(row_of(payload))) for payload in batch["payload"]]
+        prepared = [self.prepare(read_row(payload)) for payload in batch["payload"]]
         answers = await self.desk.ask([p for row in prepared for asked in row for p in asked])
         payloads = []
         for payload, row in zip(batch["payload"], prepared, strict=True):

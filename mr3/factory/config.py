@@ -36,7 +36,9 @@ class AskedModel(JudgeConfig):
     """A model that judges for the factory: the teacher, or the student. As a `judge:` block, and how it talks."""
 
     name: str = Field(description="in the names of the published columns")
-    dialect: Dialect = Field("qwen3", description="qwen3: <think> tags; plain: the same, one line break; gpt-oss: harmony")
+    dialect: Dialect = Field(
+        "qwen3", description="qwen3: <think> tags; plain: the same, one line break; gpt-oss: harmony"
+    )
     template_arguments: dict[str, Any] = Field(default_factory=dict, description="of the chat template")
     date: str = Field("2025-08-05", description="the day that a template which asks for the date is told")
 
@@ -110,9 +112,12 @@ class Output(BaseModel):
 
     orders: list[Order] = Field(default_factory=lambda: list(ORDERS))
     published_order: Order = "easy-hard"
-    tokenizer: str | None = Field(None, description="counts tokens for the curriculum; unset: the student's")
+    tokenizer: str | None = Field(
+        None, description="counts tokens for the curriculum; unset: as the teacher's engine counted prompt and answer"
+    )
     prompts: dict[Dialect, str] = Field(
-        default_factory=dict, description="dialect -> tokenizer whose chat template renders the published prompt columns"
+        default_factory=dict,
+        description="dialect -> tokenizer whose chat template renders the published prompt columns",
     )
 
 
@@ -169,7 +174,9 @@ class FactoryConfig(StageConfig):
             raise ValueError("a strategy is named twice in strategies")
         missing = [s for s in self.required if s not in self.strategies]
         if missing or not self.required:
-            raise ValueError(f"require must name some of strategies ({', '.join(self.strategies)}), not {missing or []}")
+            raise ValueError(
+                f"require must name some of strategies ({', '.join(self.strategies)}), not {missing or []}"
+            )
         if self.translator is not None and "eng-eng" not in self.strategies:
             raise ValueError("translated traces are made from those of eng-eng: add it to strategies")
         taught = [s.set for s in self.sources if isinstance(s, SetSource)]

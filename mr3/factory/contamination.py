@@ -1,9 +1,9 @@
 """Which texts of training rows stand in a benchmark: whole, or in a long equal stretch.
 
 Texts are compared without case, width, blanks and punctuation, so spacing, markup and tokenised text make no
-difference, and languages that write no blanks are treated like others. A stretch is so many letters and digits in a row;
-characters of dense scripts (Han, kana, Hangul) are counted apart, by a shorter stretch. All stretches of a batch are
-hashed at once (a polynomial over 2^64, from prefix sums), so the cost is a few numpy passes and not a loop.
+difference, and languages that write no blanks are treated like others. A stretch is so many letters and digits in a
+row; characters of dense scripts (Han, kana, Hangul) are counted apart, by a shorter stretch. All stretches of a batch
+are hashed at once (a polynomial over 2^64, from prefix sums), so the cost is a few numpy passes and not a loop.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ Words = npt.NDArray[np.uint64]
 
 def normalise(text: str) -> str:
     """Letters, marks and digits alone, in one width and case."""
-    return _NOISE.sub("", unicodedata.normalize("NFKC", text).casefold())
+    plain: str = _NOISE.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return plain
 
 
 def _whole(text: str) -> int:

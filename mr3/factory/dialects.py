@@ -85,13 +85,15 @@ class PromptWriter:
     def __init__(self, tokenizer: Any, dialect: Dialect, template: dict[str, Any], date: str) -> None:
         from mr3.judging.chat import ChatPrompt
 
-        self._opening = SPEECH[dialect].opening
+        self._opening = None if dialect in ("qwen3", "plain") else SPEECH[dialect].opening
         # A template that asks for the date is told a fixed one: the same row, the same prompt, on any day.
         arguments = {**template, "strftime_now": lambda _: date}
         self._chat = ChatPrompt(_WithArguments(tokenizer, arguments) if dialect == "gpt-oss" or template else tokenizer)
 
     def __call__(self, rendered: Rendered) -> str:
         """The whole prompt."""
+        if self._opening is None:
+            return self._chat.text(rendered)
         bare = rendered.model_copy(update={"assistant_prefix": ""})
         return self._opening(self._chat.text(bare), rendered.assistant_prefix)
 

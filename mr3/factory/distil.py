@@ -11,13 +11,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from mr3.factory.asking import SEPARATOR, AskWorker
+from mr3.factory.asking import AskWorker
 from mr3.factory.config import Asked, AskedModel, Difficulty, FactoryConfig
 from mr3.factory.filters import RIGHT, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
-from mr3.factory.parts import PartWriter, Step
+from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
+from mr3.factory.rows import SEPARATOR, Row, read_row, told
 from mr3.factory.streaming import stream_parts
 from mr3.inference.store import Store
 
@@ -46,9 +47,7 @@ def _answers(
         "judge": asked.absolute().model_dump(mode="json"),
         "store": str(folder),
         "identity": identity,
-        "profile": config.profile,
         "asks": asks,
-        "texts": config.texts.model_dump(mode="json"),
     }
     yield from counted(stream_parts(parts, AskWorker, arguments, config.stream, config.ray), total, asked.name)
 
@@ -61,10 +60,9 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
     asks: list[tuple[Asked, int]] = [(s, 1) for s in config.strategies]
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in _answers(config, config.teacher, asks, before.parts, store, total):
-            row_text, _, told = payload.partition(SEPARATOR)
-            row, verdicts = json.loads(row_text), json.loads(told)
-            language, source = row["task"]["language"], row["source"]
-            findings = {s: finding(verdicts[s][0], row["gold"]) for s in config.strategies}
+            row, (verdicts,) = read_row(payload), told(payload)
+            language, source = row["language"], row["source"]
+            findings: dict[str, str] = {s: finding(verdicts[s][0], row["gold"]) for s in config.strategies}
             for strategy, found in findings.items():
                 outcomes[strategy][found] += 1
                 counts = accuracy[strategy].setdefault(language, [0, 0])
@@ -88,21 +86,25 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
     return {"filters": [right.as_json(), aligned.as_json()]}
 
 
-def _graded(config: FactoryConfig, settings: Difficulty, before: Step, store: Path, total: int) -> Iterator[Any]:
+def _graded(
+    config: FactoryConfig, settings: Difficulty, before: Step, store: Path, total: int
+) -> Iterator[tuple[str, str, Row, int | None]]:
     asks: list[tuple[Asked, int]] = [(settings.strategy, settings.samples)]
     for group, payload in _answers(config, settings.student, asks, before.parts, store, total):
-        kept, _, told = payload.rpartition(SEPARATOR)
-        row = json.loads(kept.partition(SEPARATOR)[0])
-        yield group, kept, row, right_of(json.loads(told)[settings.strategy], row["gold"])
+        kept, _, samples = payload.rpartition(SEPARATOR)
+        row = read_row(kept)
+        yield group, kept, row, right_of(json.loads(samples)[settings.strategy], row["gold"])
 
 
-def grade(config: FactoryConfig, settings: Difficulty, before: Step, step: Step, store: Path, total: int) -> dict[str, Any]:
+def grade(
+    config: FactoryConfig, settings: Difficulty, before: Step, step: Step, store: Path, total: int
+) -> dict[str, Any]:
     """k answers of the student per row; rows that are too easy go."""
     hard = Filter("difficulty")
     spread: Counter[int] = Counter()
     with PartWriter(step.begin(), GRADED) as writer:
         for group, payload, row, right in _graded(config, settings, before, store, total):
-            language, source = row["task"]["language"], row["source"]
+            language, source = row["language"], row["source"]
             if right is None:
                 hard.drop("student_failed", language, source)
                 continue
@@ -118,12 +120,10 @@ def grade(config: FactoryConfig, settings: Difficulty, before: Step, step: Step,
 
 def ungraded(before: Step, step: Step) -> dict[str, Any]:
     """The same rows in the shape of graded ones, where there is no student."""
-    from mr3.factory.parts import batches_of
-
     with PartWriter(step.begin(), GRADED) as writer:
         for batch in batches_of(before.parts):
             for row in batch.to_pylist():
-                about = json.loads(row["payload"].partition(SEPARATOR)[0])
-                place = {"language": about["task"]["language"], "source": about["source"]}
+                about = read_row(row["payload"])
+                place = {"language": about["language"], "source": about["source"]}
                 writer.add(right=UNGRADED, **row, **place)
     return {"filters": []}

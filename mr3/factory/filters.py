@@ -35,4 +35,4 @@ def right_of(samples: Sequence[Told], gold: str) -> int | None:
     """How many samples are right; None where an engine failed, for that says nothing about the row."""
     if any(s["outcome"] in _NOT_SAID for s in samples):
         return None
-    return sum(s["outcome"] == "ok" and s["score"] == gold for s in samples)
+    return sum(bool(s["outcome"] == "ok" and s["score"] == gold) for s in samples)

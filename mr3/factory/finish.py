@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -13,18 +12,17 @@ import numpy as np
 import pyarrow as pa
 
 from mr3.artifacts import hash_path
-from mr3.factory.asking import SEPARATOR
 from mr3.factory.config import FactoryConfig, Translator
 from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
 from mr3.factory.orders import Keys, permutation, write_in_order
-from mr3.factory.output import RowWriter, published_table, trl_table
+from mr3.factory.output import RowWriter, published_table, text_column, trl_table
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
+from mr3.factory.rows import SEPARATOR, Row, read_row, told
 from mr3.factory.selection import Cell, choose, tie_break
 from mr3.factory.streaming import stream_parts
 from mr3.factory.translate import TranslateWorker
-from mr3.sources.labelled import Labelled
 
 _ENCODED = 256
 
@@ -78,9 +76,8 @@ def translate(
     results = stream_parts(before.parts, TranslateWorker, arguments, config.stream, config.ray)
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in counted(results, total, "translations"):
-            row = json.loads(payload.partition(SEPARATOR)[0])
-            reason = json.loads(payload.rpartition(SEPARATOR)[2])["reason"]
-            language, source = row["task"]["language"], row["source"]
+            row, reason = read_row(payload), told(payload)[-1]["reason"]
+            language, source = row["language"], row["source"]
             if reason is not None:
                 failed[reason] = failed.get(reason, 0) + 1
             if reason is not None and config.require_translation:
@@ -92,31 +89,28 @@ def translate(
     return {"filters": [made.as_json()]}
 
 
-def _verdicts(payload: str, translated: bool) -> tuple[Labelled, dict[str, Any], int]:
+def _verdicts(payload: str, translated: bool) -> tuple[Row, dict[str, Any], int]:
     """The row, its verdict per strategy, and how often the student was right."""
-    row, told, right, *more = payload.split(SEPARATOR)
-    verdicts = {strategy: samples[0] for strategy, samples in json.loads(told).items()}
-    if translated:
-        made = json.loads(more[0])
-        if made["reason"] is None:
-            source = verdicts["eng-eng"]
-            verdicts["tgt-tgt-translated"] = source | {"trace": made["trace"], "explanation": made["explanation"]}
-    return Labelled.model_validate_json(row), verdicts, int(right)
+    answers, right, *more = told(payload)
+    verdicts = {strategy: samples[0] for strategy, samples in answers.items()}
+    if translated and more[0]["reason"] is None:
+        changes = {name: more[0][name] for name in ("trace", "explanation")}
+        verdicts["tgt-tgt-translated"] = verdicts["eng-eng"] | changes
+    return read_row(payload), verdicts, right
 
 
 def write_rows(config: FactoryConfig, before: Step, step: Step, tokenizers: Mapping[str, Any]) -> dict[str, Any]:
     """Wide rows in the order of the answers, and beside them the keys of the curriculum."""
     writer_of_rows = RowWriter(config, tokenizers)
-    tokenizer = tokenizers[tokenizer_of(config)]
     folder = step.begin()
     found: dict[str, list[Any]] = {"right": [], "tokens": [], "english": []}
     ties = []
+    wide = _wide(config, before, writer_of_rows)
     with PartWriter(folder, writer_of_rows.schema) as writer:
-        wide = _wide(config, before, writer_of_rows)
         while rows := list(islice(wide, _ENCODED)):
-            ids = tokenizer([writer_of_rows.counted_text(r) for r in rows], add_special_tokens=False)["input_ids"]
-            for row, tokens in zip(rows, ids, strict=True):
-                row["tokens"] = len(tokens)
+            if config.output.tokenizer is not None:
+                _count_tokens(rows, tokenizers[config.output.tokenizer], writer_of_rows)
+            for row in rows:
                 writer.add(**row)
             found["right"].append(np.array([r["right"] for r in rows], dtype=np.int8))
             found["tokens"].append(np.array([r["tokens"] for r in rows], dtype=np.int32))
@@ -124,7 +118,7 @@ def write_rows(config: FactoryConfig, before: Step, step: Step, tokenizers: Mapp
             ties.append(tie_break(config.seed, [r["id"] for r in rows]))
     keys = {name: np.concatenate(values) for name, values in {**found, "ties": ties}.items()}
     np.savez(folder / "keys.npz", **keys)
-    per = {s: int(sum(_valid(folder, s))) for s in config.trained}
+    per = {s: int(sum(_valid(folder, text_column(s)))) for s in config.trained}
     return {"filters": [], "rows": len(keys["ties"]), "rows_per_strategy": per, "tokens": _spread(keys["tokens"])}
 
 
@@ -134,8 +128,8 @@ def _wide(config: FactoryConfig, before: Step, writer: RowWriter) -> Iterator[di
             yield writer.row(*_verdicts(payload, config.translator is not None))
 
 
-def _valid(folder: Path, strategy: str) -> Iterator[int]:
-    for batch in batches_of(sorted(folder.glob("part-*.parquet")), (strategy,)):
+def _valid(folder: Path, column: str) -> Iterator[int]:
+    for batch in batches_of(sorted(folder.glob("part-*.parquet")), (column,)):
         yield batch.num_rows - batch.column(0).null_count
 
 
@@ -144,11 +138,11 @@ def _spread(values: Any) -> dict[str, int]:
     return {"least": int(low), "median": int(middle), "most": int(high)}
 
 
-def tokenizer_of(config: FactoryConfig) -> str:
-    """Whose tokens the curriculum counts."""
-    if config.output.tokenizer is not None:
-        return config.output.tokenizer
-    return (config.difficulty.student if config.difficulty else config.teacher).tokenizer
+def _count_tokens(rows: list[dict[str, Any]], tokenizer: Any, writer: RowWriter) -> None:
+    """Lengths by a tokenizer, in place of those that the teacher's engine told."""
+    ids = tokenizer([writer.counted_text(r) for r in rows], add_special_tokens=False)["input_ids"]
+    for row, tokens in zip(rows, ids, strict=True):
+        row["tokens"] = len(tokens)
 
 
 def write_orders(config: FactoryConfig, before: Step, out: Path, published: list[str]) -> list[str]:

@@ -20,6 +20,8 @@ from mr3.factory.config import FactoryConfig
 from mr3.factory.contamination import Index
 from mr3.factory.funnel import Filter
 from mr3.factory.parts import PartWriter, Step
+from mr3.factory.prompting import Prompter
+from mr3.factory.rows import make_row
 from mr3.records import Task
 from mr3.sources import Labelled, SetAside, input_texts, open_source
 from mr3.sources.opening import source_name, task_text
@@ -70,14 +72,16 @@ def build_index(config: FactoryConfig) -> Index:
 
 
 class Gatherer:
-    """The three filters of this step."""
+    """The filters of this step."""
 
     def __init__(self, config: FactoryConfig, index: Index, writer: PartWriter) -> None:
         self._config, self._index, self._writer = config, index, writer
         self.read, self.duplicates, self.clean = Filter("read"), Filter("duplicates"), Filter("decontamination")
+        self.prompts = Filter("prompts")
         self.set_aside: list[dict[str, str]] = []
         self._hits: Counter[str] = Counter()
         self._ids, self._contents = Seen(), Seen()
+        self._prompter = Prompter(config.profile, config.texts)
 
     def _rows(self) -> Iterator[Labelled]:
         for spec in self._config.sources:
@@ -85,8 +89,7 @@ class Gatherer:
             for row in open_source(spec, self._config.texts):
                 if isinstance(row, SetAside):
                     self.read.drop(row.kind, _UNKNOWN, name)
-                    if len(self.set_aside) < _SHOWN:
-                        self.set_aside.append({"source": name, "where": row.where, "reason": row.reason})
+                    self._aside(name, row.where, row.reason)
                     continue
                 self.read.keep(row.task.language, name)
                 reason = self._twice(row)
@@ -115,13 +118,25 @@ class Gatherer:
 
     def _check(self, batch: list[Labelled]) -> None:
         for row, hit in zip(batch, self._index.check([task_text(r.task) for r in batch]), strict=True):
-            if hit is None:
-                self.clean.keep(row.task.language, row.source)
-                self._writer.add(group=row.key, payload=row.model_dump_json(exclude_defaults=True))
-            else:
+            language = row.task.language
+            if hit is not None:
                 kind, benchmark = hit
                 self._hits[f"{benchmark}: {kind}"] += 1
-                self.clean.drop(kind, row.task.language, row.source)
+                self.clean.drop(kind, language, row.source)
+                continue
+            self.clean.keep(language, row.source)
+            try:
+                text = make_row(row, self._prompter, self._config.strategies)
+            except ValueError as error:
+                self.prompts.drop("no_texts", language, row.source)
+                self._aside(row.source, row.key, str(error))
+                continue
+            self.prompts.keep(language, row.source)
+            self._writer.add(group=row.key, payload=text)
+
+    def _aside(self, source: str, where: str, reason: str) -> None:
+        if len(self.set_aside) < _SHOWN:
+            self.set_aside.append({"source": source, "where": where, "reason": reason})
 
 
 def gather(config: FactoryConfig, step: Step) -> dict[str, Any]:
@@ -133,9 +148,9 @@ def gather(config: FactoryConfig, step: Step) -> dict[str, Any]:
     with PartWriter(step.begin(), GROUPS) as writer:
         gatherer = Gatherer(config, build_index(config), writer)
         gatherer.run()
-    if not gatherer.clean.rows_out:
-        seen = "; ".join(f"{f.name}: {f.rows_in} in, {f.rows_out} out" for f in (gatherer.read, gatherer.duplicates))
+    filters = (gatherer.read, gatherer.duplicates, gatherer.clean, gatherer.prompts)
+    if not gatherer.prompts.rows_out:
+        seen = "; ".join(f"{f.name}: {f.rows_in} in, {f.rows_out} out" for f in filters)
         why = gatherer.set_aside[0]["reason"] if gatherer.set_aside else "see the sources"
         raise ValueError(f"no rows are left for the teacher ({seen}); first reason: {why}")
-    filters = [f.as_json() for f in (gatherer.read, gatherer.duplicates, gatherer.clean)]
-    return {"filters": filters, "set_aside": gatherer.set_aside}
+    return {"filters": [f.as_json() for f in filters], "set_aside": gatherer.set_aside}

@@ -1,7 +1,7 @@
 """The six orders of the curriculum (paper, section on curricula): a permutation each, and files rewritten in one.
 
-Keys: how many of k answers of the student were right (more is easier), then tokens (shorter is easier). Ties are broken by a
-number drawn from the row's name, so an order is the same in every run.
+Keys: how many of k answers of the student were right (more is easier), then tokens (shorter is easier). Ties are broken
+by a number drawn from the row's name, so an order is the same in every run.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mr3.factory.config import Order
-from mr3.factory.parts import batches_of
+from mr3.factory.parts import batches_of, parquet_writer
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,7 +45,8 @@ def permutation(order: Order, keys: Keys) -> Ints:
     found: list[npt.NDArray[np.generic]] = [keys.ties, *level[kind]]
     if order.startswith("english-first"):
         found.append(~keys.english)
-    return np.lexsort(tuple(found)).astype(np.int64)
+    places: Ints = np.lexsort(tuple(found)).astype(np.int64)
+    return places
 
 
 class _Buckets:
@@ -106,7 +107,7 @@ def write_in_order(
             shown = made(table)
             if file not in writers:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                writers[file] = pq.ParquetWriter(temporary[file], shown.schema, compression="zstd")
+                writers[file] = parquet_writer(temporary[file], shown.schema)
             if shown.num_rows:
                 writers[file].write_table(shown)
         if bucket is not None:

@@ -1,7 +1,7 @@
 """The rows that are trained on: TRL's conversational prompt-completion format per strategy, and the published columns.
 
-A prompt is exactly what inference sends: messages, and `assistant_prefix`, which holds the forced sentence where there is
-one (masked from the loss). The completion is what follows it; without a forced sentence it begins with `<think>`.
+A prompt is exactly what inference sends: messages, and `assistant_prefix`, which holds the forced sentence where there
+is one (masked from the loss). The completion is what follows it; without a forced sentence it begins with `<think>`.
 Published columns have the names of rubricreward/mR3-Dataset-100K, with the teacher's name in place of gpt-oss-120b.
 """
 
@@ -11,15 +11,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mr3.factory.config import Dialect, FactoryConfig
 from mr3.factory.dialects import SPEECH, PromptWriter, forced
 from mr3.factory.filters import RIGHT, finding
-from mr3.factory.prompting import Prompter
+from mr3.factory.rows import Row, rendered
 from mr3.prompts import Rendered
 from mr3.records import Strategy
-from mr3.sources.labelled import Labelled
 
 PUBLISHED: dict[Strategy, str] = {
     "eng-eng": "en_prompt_en_thinking",
@@ -27,8 +27,7 @@ PUBLISHED: dict[Strategy, str] = {
     "tgt-tgt": "tgt_prompt_tgt_thinking",
     "tgt-tgt-translated": "tgt_prompt_tgt_thinking_translated",
 }
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-_TRL = pa.struct([("prompt", pa.list_(_MESSAGE)), ("assistant_prefix", pa.string()), ("completion", pa.list_(_MESSAGE))])
+_PARTS = ("system", "user", "prefix", "completion")
 _ENDS: dict[Dialect, str] = {"qwen3": "<|im_end|>", "plain": "<|im_end|>", "gpt-oss": ""}
 _COMMON = (
     ("id", pa.string()),
@@ -42,6 +41,11 @@ _COMMON = (
 )
 
 
+def text_column(strategy: str, part: str = "completion") -> str:
+    """Where a wide row keeps a part of a strategy's training row."""
+    return f"{strategy}/{part}"
+
+
 def answer_json(explanation: str, score: str) -> str:
     """The answer as judges are taught to write it."""
     return json.dumps({"explanation": explanation, "score": score}, ensure_ascii=False)
@@ -53,7 +57,7 @@ class RowWriter:
     def __init__(self, config: FactoryConfig, tokenizers: Mapping[str, Any]) -> None:
         self._config = config
         self._strategies = config.trained
-        self._prompter = Prompter(config.profile, config.texts)
+        self._names: list[str] = []
         self._student: Dialect = config.difficulty.student.dialect if config.difficulty else config.teacher.dialect
         self._published: dict[Dialect, PromptWriter] = {
             dialect: PromptWriter(
@@ -67,8 +71,8 @@ class RowWriter:
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the wide rows: what all have, one struct per strategy, and the published columns."""
-        strategies = [(s, _TRL) for s in self._strategies]
+        """Of the wide rows: what all have, four texts per strategy, and the published columns."""
+        strategies = [(text_column(s, part), pa.string()) for s in self._strategies for part in _PARTS]
         return pa.schema([*_COMMON, *strategies, *((name, pa.string()) for name in self.published_columns)])
 
     @property
@@ -83,42 +87,55 @@ class RowWriter:
             names += [f"{teacher}-{told}-{dialect}-response" for dialect in self._published]
         return names
 
-    def row(self, row: Labelled, verdicts: Mapping[str, Any], right: int) -> dict[str, Any]:
-        """The wide row, `tokens` left open; strategies under which the row was not right are null.
+    def row(self, row: Row, verdicts: Mapping[str, Any], right: int) -> dict[str, Any]:
+        """The wide row; strategies under which the row was not right are null.
+
+        `tokens` is the length of prompt and answer under the first strategy, as the teacher's engine counted it.
 
         Args:
-            verdicts: strategy -> verdict as JSON object; for tgt-tgt-translated its trace and explanation are translated.
+            verdicts: strategy -> verdict as JSON object; that of tgt-tgt-translated has a translated trace and explanation.
+
+        Raises:
+            ValueError: when the engine counted no tokens, and no tokenizer is named to count them.
         """
-        task = row.task
         wide: dict[str, Any] = dict.fromkeys(self.schema_names())
-        wide |= {"id": row.key, "language": task.language, "source": row.source, "mode": task.mode}
-        wide |= {"family": task.family, "actual_score": row.gold, "right": right}
+        wide |= {name: row[name] for name in ("id", "language", "source", "mode", "family")}  # type: ignore[literal-required]
+        wide |= {"actual_score": row["gold"], "right": right}
         for strategy in self._strategies:
             verdict = verdicts.get(strategy)
-            if verdict is None or finding(verdict, row.gold) != RIGHT:
+            if verdict is None or finding(verdict, row["gold"]) != RIGHT:
                 continue
-            shown = self._prompter.rendered(row, strategy)
-            answer = answer_json(verdict["explanation"], row.gold)
-            wide[strategy] = self._conversation(shown, verdict["trace"], answer)
+            shown = rendered(row, strategy)
+            answer = answer_json(verdict["explanation"], row["gold"])
+            self._add_conversation(
+                wide,
+                strategy,
+                shown,
+                SPEECH[self._student].target(forced(shown.assistant_prefix), verdict["trace"], answer),
+            )
+            wide["tokens"] = wide["tokens"] or self._length(verdict)
             self._add_published(wide, strategy, shown, verdict["trace"], answer)
         return wide
 
+    def _length(self, verdict: Mapping[str, Any]) -> int:
+        prompt, output = int(verdict["prompt_tokens"]), int(verdict["output_tokens"])
+        if not (prompt and output) and self._config.output.tokenizer is None:
+            raise ValueError("the teacher's engine counts no tokens: set output.tokenizer, which counts them instead")
+        return prompt + output
+
     def schema_names(self) -> list[str]:
         """Column names, remembered."""
-        if not hasattr(self, "_names"):
-            self._names: list[str] = self.schema.names
+        self._names = self._names or self.schema.names
         return self._names
 
-    def _conversation(self, shown: Rendered, trace: str, answer: str) -> dict[str, Any]:
-        sentence = forced(shown.assistant_prefix)
-        content = SPEECH[self._student].target(sentence, trace, answer)
-        return {
-            "prompt": shown.messages,
-            "assistant_prefix": shown.assistant_prefix if sentence else "",
-            "completion": [{"role": "assistant", "content": content}],
-        }
+    def _add_conversation(self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, completion: str) -> None:
+        prefix = shown.assistant_prefix if forced(shown.assistant_prefix) else ""
+        for part, text in zip(_PARTS, (shown.system, shown.user, prefix, completion), strict=True):
+            wide[text_column(strategy, part)] = text
 
-    def _add_published(self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, trace: str, answer: str) -> None:
+    def _add_published(
+        self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, trace: str, answer: str
+    ) -> None:
         told, teacher = PUBLISHED[strategy], self._config.teacher.name
         sentence = forced(shown.assistant_prefix)
         bare = shown if sentence else shown.model_copy(update={"assistant_prefix": ""})
@@ -132,23 +149,38 @@ class RowWriter:
 
     def counted_text(self, wide: Mapping[str, Any]) -> str:
         """The text whose tokens are the length of a row: prompt and completion of its first strategy."""
-        first = next(wide[s] for s in self._strategies if wide[s] is not None)
-        turns = [m["content"] for m in (*first["prompt"], *first["completion"])]
-        return "\n".join([*turns, first["assistant_prefix"]])
+        first = next(s for s in self._strategies if wide[text_column(s)] is not None)
+        return "\n".join(wide[text_column(first, part)] for part in _PARTS)
+
+
+def _messages(roles: Sequence[str], contents: Sequence[pa.Array]) -> pa.ListArray:
+    """One list of chat messages per row, from one array of texts per message."""
+    rows, turns = len(contents[0]), len(roles)
+    # Texts stand role after role; a list wants them row after row.
+    places = np.arange(rows * turns).reshape(turns, rows).T.ravel()
+    names = pa.DictionaryArray.from_arrays(np.tile(np.arange(turns, dtype=np.int32), rows), pa.array(roles))
+    told = [names.cast(pa.string()), pa.concat_arrays(contents).take(pa.array(places))]
+    messages = pa.StructArray.from_arrays(told, names=["role", "content"])
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * turns, messages)
 
 
 def trl_table(strategy: Strategy) -> Callable[[pa.Table], pa.Table]:
     """From wide rows to the training rows of one strategy; rows without it are left out."""
 
     def made(table: pa.Table) -> pa.Table:
-        kept = table.filter(table.column(strategy).is_valid())
-        told = kept.column(strategy).combine_chunks()
-        columns = {name: kept.column(name) for name, _ in _COMMON}
-        parts: Sequence[str] = ("prompt", "assistant_prefix", "completion")
-        columns |= {name: told.field(i) for i, name in enumerate(parts)}
+        kept = table.filter(table.column(text_column(strategy)).is_valid())
+        system, user, prefix, completion = (_array(kept.column(text_column(strategy, part))) for part in _PARTS)
+        columns: dict[str, Any] = {name: kept.column(name) for name, _ in _COMMON}
+        columns["prompt"] = _messages(("system", "user"), (system, user))
+        columns["assistant_prefix"] = prefix
+        columns["completion"] = _messages(("assistant",), (completion,))
         return pa.table(columns)
 
     return made
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
 def published_table(columns: Sequence[str]) -> Callable[[pa.Table], pa.Table]:

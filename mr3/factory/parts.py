@@ -20,6 +20,17 @@ from mr3.artifacts import read_json, write_json
 _ABOUT = "_step.json"
 
 
+_FEW_VALUES = ("language", "source", "mode", "family", "actual_score", "right")
+
+
+def parquet_writer(file: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """A writer for rows that are mostly long texts: only columns of few values are worth a dictionary."""
+    few = [name for name in schema.names if name in _FEW_VALUES]
+    return pq.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=few or False, write_statistics=few or False
+    )
+
+
 class PartWriter:
     """Rows into a folder of Parquet parts of so many rows each. Use as a context."""
 
@@ -41,7 +52,8 @@ class PartWriter:
         if not self._held:
             return
         table = pa.Table.from_pydict(self._columns, schema=self._schema)
-        pq.write_table(table, self._folder / f"part-{self._part:05d}.parquet", compression="zstd")
+        with parquet_writer(self._folder / f"part-{self._part:05d}.parquet", self._schema) as out:
+            out.write_table(table)
         self._part += 1
         self._held = 0
         for column in self._columns.values():
@@ -88,7 +100,9 @@ class Step:
         return sorted(self.folder.glob("part-*.parquet"))
 
 
-def batches_of(parts: Sequence[Path], columns: Sequence[str] | None = None, rows: int = 1_024) -> Iterator[pa.RecordBatch]:
+def batches_of(
+    parts: Sequence[Path], columns: Sequence[str] | None = None, rows: int = 1_024
+) -> Iterator[pa.RecordBatch]:
     """Record batches of parts, one part open at a time."""
     for part in parts:
         with pq.ParquetFile(part) as file:

@@ -7,6 +7,7 @@ go on after the last whole step, and answers of models are in the store.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -52,10 +53,14 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from transformers import AutoTokenizer
 
     from mr3.factory.distil import distil, grade, ungraded
-    from mr3.factory.finish import select, tokenizer_of, translate, write_orders, write_rows
+    from mr3.factory.finish import select, translate, write_orders, write_rows
     from mr3.factory.gather import gather
     from mr3.factory.output import RowWriter
 
+    gc.collect()
+    # What the imports left is not garbage, and rows that wait for answers are no cycles: they are looked through rarely.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     out = run.folder
     line = _Line(out / "work")
     store = config.store or out / "store"
@@ -71,7 +76,8 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
         folder = store / "translations"
         before = chosen
         chosen = line.step("5-translated", lambda s: translate(config, translator, before, s, folder, line.rows))
-    places = {tokenizer_of(config), *config.output.prompts.values()}
+    own = config.output.tokenizer
+    places = {*([own] if own else []), *config.output.prompts.values()}
     tokenizers = {place: AutoTokenizer.from_pretrained(place) for place in sorted(places)}
     rows = line.step("6-rows", lambda s: write_rows(config, chosen, s, tokenizers))
     files = write_orders(config, rows, out, RowWriter(config, tokenizers).published_columns)

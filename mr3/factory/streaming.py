@@ -37,10 +37,15 @@ def _here(parts: Sequence[Path], worker: type, arguments: dict[str, Any], settin
 
         return list(await asyncio.gather(*map(one, found)))
 
-    with asyncio.Runner() as runner:
+    # Not asyncio.Runner: its signal handler spells out the finished task, and a window of rows with it, each time.
+    loop = asyncio.new_event_loop()
+    try:
         while found := list(islice(batches, window)):
-            for answer in runner.run(ask(found)):
+            for answer in loop.run_until_complete(ask(found)):
                 yield from zip(answer["group"], answer["payload"], strict=True)
+    finally:
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def stream_parts(

@@ -1,7 +1,7 @@
 """Traces in the task's language by translation: pieces of a trace one by one, then the explanation, then put together.
 
-Words that the judge must write as they are (labels, headings) are checked in every piece: a piece that lost one, came back
-empty or cut off, or failed, makes the whole row's translation fail with that reason. Nothing is patched up.
+Words that the judge must write as they are (labels, headings) are checked in every piece: a piece that lost one, came
+back empty or cut off, or failed, makes the whole row's translation fail with that reason. Nothing is patched up.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from mr3.factory.asking import SEPARATOR, row_of
 from mr3.factory.config import Translator
+from mr3.factory.rows import SEPARATOR, read_row, told
 from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.inference.generate_worker import GenerateWorker
 from mr3.records import stable_hash
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_PROMPT = """Translate the text below into the language with the ISO 639 code {language}. Keep its tone, structure, line \
-breaks and length. Leave these words exactly as they are: {keep}. Write the translation and nothing else.
+_PROMPT = """Translate the text below into the language with the ISO 639 code {language}. Keep its tone, structure, \
+line breaks and length. Leave these words exactly as they are: {keep}. Write the translation and nothing else.
 
 {text}"""
 
@@ -50,7 +51,7 @@ def _sentences(line: str, behind: str, most: int) -> list[tuple[str, str]]:
         return [(line, behind)]
     cuts = [0, *(m.end() for m in _SENTENCE.finditer(line)), len(line)]
     found: list[tuple[str, str]] = []
-    for begin, end in zip(cuts, cuts[1:], strict=False):
+    for begin, end in pairwise(cuts):
         found += [(line[i : min(i + most, end)], "") for i in range(begin, end, most)]
     return [*found[:-1], (found[-1][0], behind)] if found else [("", behind)]
 
@@ -62,7 +63,11 @@ def lost_words(source: str, translation: str, keep: Sequence[str]) -> list[str]:
 
 def _count(word: str, text: str) -> int:
     # Not between word boundaries: a translation may put them beside letters of a script without blanks.
-    return text.count(word) if not word.isascii() else len(re.findall(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", text))
+    return (
+        text.count(word)
+        if not word.isascii()
+        else len(re.findall(rf"(?<![A-Za-z]){re.escape(word)}(?![A-Za-z])", text))
+    )
 
 
 def piece_reason(source: str, completion: Completion, keep: Sequence[str]) -> str | None:
@@ -99,15 +104,11 @@ class TranslateWorker:
             [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
         identity = stable_hash("translate", language, text)
-        sampling = self._settings.sampling.model_copy(
-            update={"seed": int(stable_hash(self._seed, identity)[:7], 16)}
-        )
+        sampling = self._settings.sampling.model_copy(update={"seed": int(stable_hash(self._seed, identity)[:7], 16)})
         return Request(id=identity, prompt=prompt, sampling=sampling).model_dump(mode="json")
 
     def _pieces(self, payload: str) -> tuple[str, list[tuple[str, str]]]:
-        row, verdicts = json.loads(row_of(payload)), json.loads(payload.split(SEPARATOR)[1])
-        verdict = verdicts["eng-eng"][0]
-        language: str = row["task"]["language"]
+        language, verdict = read_row(payload)["language"], told(payload)[0]["eng-eng"][0]
         if verdict["trace"] is None or verdict["explanation"] is None:
             return language, []
         return language, [*chunks(verdict["trace"], self._settings.chunk_chars), (verdict["explanation"], "")]
@@ -122,8 +123,8 @@ class TranslateWorker:
         asked = {"group": batch["group"], "payload": [json.dumps({"requests": r}) for r in requests]}
         answers = await self._inner(asked)
         payloads = []
-        for payload, (language, found), told in zip(batch["payload"], pieces, answers["payload"], strict=True):
-            completions = [Completion.model_validate(c) for c in json.loads(told)["completions"]]
+        for payload, (language, found), answer in zip(batch["payload"], pieces, answers["payload"], strict=True):
+            completions = [Completion.model_validate(c) for c in json.loads(answer)["completions"]]
             made = assemble(found, None if language == "en" else completions, self._settings.keep)
             payloads.append(payload + SEPARATOR + json.dumps(made, ensure_ascii=False))
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}

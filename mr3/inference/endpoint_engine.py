@@ -61,6 +61,8 @@ class EndpointEngine:
         )
         choice = answer.choices[0]
         usage = answer.usage
+        if choice.finish_reason == "content_filter":
+            return Completion(id=request.id, finish="failed", error="the endpoint's content filter cut the answer")
         return Completion(
             id=request.id,
             text=choice.text,

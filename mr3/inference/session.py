@@ -6,10 +6,35 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+log = logging.getLogger("mr3.inference")
 NAMESPACE = "mr3"
+_STARTS = 3
+_TOO_LATE = "timed out during startup"
 OBJECT_STORE_BYTES = 1 << 30
 """What flows between our actors is text: Ray's own choice, a third of the memory, would fill up on a long run."""
+
+
+def _start(cpus: int, settings: dict[str, Any]) -> None:
+    """A session of our own; on a busy machine Ray may take longer than the 30 s that it (2.60) gives itself."""
+    import ray
+
+    for left in range(_STARTS - 1, -1, -1):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **settings,
+            )
+            return
+        except Exception as error:  # Ray raises a bare Exception here
+            if _TOO_LATE not in str(error) or not left:
+                raise
+            log.warning("Ray did not start within 30 s (a busy machine?): trying again")
+            ray.shutdown()
 
 
 @contextmanager
@@ -34,13 +59,7 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     if address:
         ray.init(address=address, **settings)
     else:
-        ray.init(
-            address="local",
-            num_cpus=cpus or 16,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **settings,
-        )
+        _start(cpus or 16, settings)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -45,11 +45,12 @@ class JudgeConfig(BaseModel):
     seconds_per_token: float = Field(1.0, gt=0, description="after 60 s and this per token a request is timed_out")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
+    format: str | None = Field(None, description="how a judge without a judge.json answers: mr3, r3, rm-r1, ...")
+    modes: tuple[Mode, ...] | None = Field(None, description="what a judge without a judge.json can judge")
     strategy: Strategy | None = Field(None, description="eng-eng where the model has no judge.json")
     texts: TextsName | None = Field(None, description="own or published; for profiles other than compact")
     unverified_texts: bool | None = Field(None, description="own texts also of languages that were not verified")
     templates_dir: Path | None = Field(None, description="your copy of the published templates (data/mr3_rubrics)")
-    modes: tuple[Mode, ...] | None = Field(None, description="what a model without judge.json may be asked")
     max_prompt_tokens: int | None = Field(None, description="needed where the model has no judge.json")
     max_output_tokens: int | None = Field(None, description="needed where the model has no judge.json")
 
@@ -83,7 +84,7 @@ class JudgeConfig(BaseModel):
                 f"judge.sampling.max_tokens {self.sampling['max_tokens']} is over the {limit} output tokens of the "
                 f"judge's card: set at most {limit}"
             )
-        return base.model_copy(update={"sampling": Sampling.model_validate({**own, **self.sampling})})
+        return JudgeCard.model_validate({**base.model_dump(), "sampling": {**own, **self.sampling}})
 
     def _base_card(self) -> JudgeCard:
         given = {
@@ -91,7 +92,8 @@ class JudgeConfig(BaseModel):
             "max_prompt_tokens": self.max_prompt_tokens,
             "max_output_tokens": self.max_output_tokens,
         }
-        optional = {name: getattr(self, name) for name in ("strategy", "texts", "unverified_texts", "modes")}
+        names = ("format", "modes", "strategy", "texts", "unverified_texts")
+        optional = {name: getattr(self, name) for name in names}
         try:
             card = load_card(self.model)
         except ValueError as error:

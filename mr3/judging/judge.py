@@ -18,7 +18,7 @@ from mr3.judge_card import JudgeCard
 from mr3.judging.chat import ChatPrompt
 from mr3.judging.expected import Reading, answer_until_score, read_tokens, settle
 from mr3.judging.scale import VALUED, expected_score, mirrored
-from mr3.parsing import Parsed, parse
+from mr3.parsing import Parsed, format_named
 from mr3.records import Outcome, Record, Task, Verdict, stable_hash
 
 # Enough rounds for any label that two branches share; each round is one token per open branch.
@@ -66,7 +66,9 @@ class Judge:
         self.judge_id = judge_id
         self._chat = ChatPrompt(tokenizer)
         self._render = card.renderer()
-        self._constant = stable_hash(judge_id, card.sampling.model_dump(mode="json"))
+        self._format = format_named(card.format)
+        other = () if card.format == "mr3" else (card.format,)  # ids of mR3's own format stay as they were
+        self._constant = stable_hash(judge_id, card.sampling.model_dump(mode="json"), *other)
 
     def prepare(self, item: JudgeItem) -> Prepared:
         """Render one item and name it.
@@ -142,7 +144,9 @@ class Judge:
             return []
         completions = await self._completions(prepared)
         assert [c.id for c in completions] == [p.id for p in prepared], "engines keep order and ids"
-        parsed = [parse(c.text, p.item.task.labels, c.finish) for p, c in zip(prepared, completions, strict=True)]
+        parsed = [
+            self._format.parse(c.text, p.item.task.labels, c.finish) for p, c in zip(prepared, completions, strict=True)
+        ]
         odds: list[tuple[dict[str, float], float] | None] = [None] * len(prepared)
         if self.card.sampling.logprobs:
             odds = await self._odds(prepared, completions, parsed)

@@ -1,4 +1,4 @@
-"""SFT rows become token ids and labels: rendered by the model's own chat template, loss on the completion only.
+"""SFT rows become token ids and a prompt length: the model's own chat template, loss on the completion only.
 
 A row whose completion would be cut off is dropped and counted, never truncated.
 """
@@ -6,63 +6,126 @@ A row whose completion would be cut off is dropped and counted, never truncated.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
+from mr3.judging.chat import with_prefix
+
 IGNORED = -100
+_BATCH = 256
+_PROBE = "\x02assistant probe\x03"
+PREFIX_COLUMN = "assistant_prefix"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One example. `ids`: int32 (tokens,), prompt first; `prompt`: how many of them carry no loss; `source`: its place
+    in the data, None for replayed text and for blanks."""
+
+    ids: np.ndarray[Any, np.dtype[np.int32]]
+    prompt: int
+    source: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """int32 (tokens,): the ids, `IGNORED` where there is no loss."""
+        labels = self.ids.copy()
+        labels[: self.prompt] = IGNORED
+        return labels
 
 
 @dataclass
 class Encoded:
-    """Rows ready for the trainer, and what was left out."""
+    """Rows ready for the trainer, and what was left out, by reason."""
 
-    rows: list[dict[str, list[int]]]
-    dropped: int
-    completion_tokens: int
-    longest_prompt: int
-    longest_completion: int
-
-
-def _turn_end(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [tokenizer.convert_tokens_to_ids(tokenizer.eos_token)]
+    rows: list[Row] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    completion_tokens: int = 0
+    longest_prompt: int = 0
+    longest_completion: int = 0
 
 
-def encode_row(tokenizer: PreTrainedTokenizerBase, row: dict[str, Any]) -> tuple[list[int], list[int]]:
-    """Prompt ids and completion ids of one conversational prompt-completion row.
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The token with which the chat template ends an assistant's turn.
 
-    The prompt is what inference sends (generation prompt included), the completion ends with the end of turn.
+    Raises:
+        ValueError: when the template has none, so that a model could not learn to stop.
     """
-    text = tokenizer.apply_chat_template(
-        row["prompt"], tokenize=False, add_generation_prompt=True, enable_thinking=True
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": _PROBE}]
+    text: str = tokenizer.apply_chat_template(turns, tokenize=False)
+    tail = tokenizer(text.rsplit(_PROBE, 1)[1].strip(), add_special_tokens=False).input_ids
+    if not tail or tail[0] not in tokenizer.added_tokens_decoder:
+        raise ValueError("the chat template puts no end-of-turn token behind an answer: use another tokenizer")
+    return int(tail[0])
+
+
+def _prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Any, prefix: str) -> str:
+    """What inference sends, up to where the model goes on. A string is rendered already."""
+    if isinstance(prompt, str):
+        return prompt + prefix
+    messages = list(prompt)
+    if messages[-1]["role"] == "assistant":
+        prefix = messages.pop()["content"] + prefix
+    text: str = tokenizer.apply_chat_template(
+        messages, tokenize=False, add_generation_prompt=True, enable_thinking=True
     )
-    completion = row["completion"][0]["content"]
-    prompt_ids = tokenizer(text, add_special_tokens=False).input_ids
-    completion_ids = tokenizer(completion, add_special_tokens=False).input_ids + _turn_end(tokenizer)
-    return prompt_ids, completion_ids
+    return with_prefix(text, prefix) if prefix else text
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_tokens: int) -> Encoded:
-    """Encode all rows; drop what is longer than `max_tokens`."""
-    out = Encoded([], 0, 0, 0, 0)
-    for row in rows:
-        prompt, completion = encode_row(tokenizer, row)
-        if len(prompt) + len(completion) > max_tokens:
-            out.dropped += 1
-            continue
-        out.rows.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
-        out.completion_tokens += len(completion)
-        out.longest_prompt = max(out.longest_prompt, len(prompt))
-        out.longest_completion = max(out.longest_completion, len(completion))
+def texts_of(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], end: str) -> tuple[str, str]:
+    """Prompt text and completion text, the latter without the assistant prefix (it stands in the prompt) and without
+    the end of turn, which is added as a token."""
+    prefix = row.get(PREFIX_COLUMN) or ""
+    completion = row["completion"]
+    content: str = completion if isinstance(completion, str) else completion[-1]["content"]
+    content = content.removeprefix(prefix)
+    if (stripped := content.rstrip("\n")).endswith(end):
+        content = stripped.removesuffix(end)
+    return _prompt_text(tokenizer, row["prompt"], prefix), content
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]], max_tokens: int, first: int = 0
+) -> Encoded:
+    """Encode rows in order; leave out and count what does not fit into `max_tokens` whole.
+
+    Prompt and completion are tokenised apart, as inference does: it sends the prompt's tokens and the model goes on.
+    """
+    out, end = Encoded(), turn_end(tokenizer)
+    end_text = str(tokenizer.convert_ids_to_tokens(end))
+    left, place = iter(rows), first - 1
+    while batch := list(islice(left, _BATCH)):
+        pairs = [texts_of(tokenizer, row, end_text) for row in batch]
+        prompts = tokenizer([text for text, _ in pairs], add_special_tokens=False).input_ids
+        completions = tokenizer([text for _, text in pairs], add_special_tokens=False).input_ids
+        for (_, text), prompt, completion in zip(pairs, prompts, completions, strict=True):
+            place += 1
+            if not text.strip():
+                out.dropped["empty_completion"] += 1
+                continue
+            if len(prompt) + len(completion) + 1 > max_tokens:
+                out.dropped["prompt_too_long" if len(prompt) >= max_tokens else "too_long"] += 1
+                continue
+            ids = np.array([*prompt, *completion, end], dtype=np.int32)
+            out.rows.append(Row(ids, len(prompt), place))
+            out.completion_tokens += len(completion) + 1
+            out.longest_prompt = max(out.longest_prompt, len(prompt))
+            out.longest_completion = max(out.longest_completion, len(completion) + 1)
     return out
 
 
-def replay_rows(
-    tokenizer: PreTrainedTokenizerBase, path: Path, count: int, tokens: int, seed: int
-) -> list[dict[str, list[int]]]:
+def replay_rows(tokenizer: PreTrainedTokenizerBase, path: Path, count: int, tokens: int, seed: int) -> list[Row]:
     """Plain documents with loss on every token, so that SFT does not overwrite what it does not use.
 
     Documents are joined by the pad token, as in pretraining, into at most `count` rows of up to `tokens` ids: as long
@@ -70,14 +133,46 @@ def replay_rows(
     """
     texts = pq.read_table(path, columns=["text"]).column("text").to_pylist()
     random.Random(seed).shuffle(texts)
-    rows: list[dict[str, list[int]]] = []
+    rows: list[Row] = []
     buffer: list[int] = []
     for text in texts:
         if len(rows) == count:
             break
         ids = [*tokenizer(text, add_special_tokens=False).input_ids, tokenizer.pad_token_id]
         if buffer and len(buffer) + len(ids) > tokens:
-            rows.append({"input_ids": buffer, "labels": list(buffer)})
+            rows.append(Row(np.array(buffer, dtype=np.int32), 0))
             buffer = []
         buffer = buffer + ids[:tokens]
     return rows
+
+
+def parquet_rows(path: Path, prompt: str, completion: str, limit: int | None = None) -> Iterator[dict[str, Any]]:
+    """Rows of a Parquet file in order, one batch in memory, as `prompt`, `completion` and (where there is one)
+    `assistant_prefix`.
+
+    Raises:
+        ValueError: for a column that the file lacks, with those that it has.
+    """
+    file = pq.ParquetFile(path)
+    names = check_columns(file.schema_arrow.names, prompt, completion, str(path))
+    left = limit if limit is not None else file.metadata.num_rows
+    for batch in file.iter_batches(1_024, columns=names):
+        for row in batch.slice(0, left).to_pylist():
+            yield renamed(row, prompt, completion)
+        left -= batch.num_rows
+        if left <= 0:
+            return
+
+
+def check_columns(present: Sequence[str], prompt: str, completion: str, where: str) -> list[str]:
+    """The columns to read."""
+    for name in (prompt, completion):
+        if name not in present:
+            known = ", ".join(present)
+            raise ValueError(f"{where} has no column {name!r}; set columns.prompt and columns.completion from: {known}")
+    return [prompt, completion, *([PREFIX_COLUMN] if PREFIX_COLUMN in present else [])]
+
+
+def renamed(row: Mapping[str, Any], prompt: str, completion: str) -> dict[str, Any]:
+    """A row under the names that `encode` knows."""
+    return {"prompt": row[prompt], "completion": row[completion], PREFIX_COLUMN: row.get(PREFIX_COLUMN)}

@@ -7,21 +7,9 @@ from typing import Any
 
 from mr3.sources.families import labelled_row
 from mr3.sources.labelled import Labelled, SetAside
-from mr3.sources.opening import open_source
-from mr3.sources.reading import Raw, file_rows, files_of, hub_rows
+from mr3.sources.opening import open_source, set_raw
 from mr3.sources.registry import known_set
 from mr3.sources.spec import SetSource, SourceSpec, Texts
-
-
-def _raw_rows(spec: SetSource) -> Iterator[Raw]:
-    about = known_set(spec.set)
-    if spec.path is not None:
-        for file in files_of(spec.path):
-            yield from file_rows(file, about.columns)
-        return
-    if about.hub is None:
-        raise ValueError(f"the set {about.name} is on no hub: give its local files with path:")
-    yield from hub_rows(about.hub, spec.split or about.split, spec.revision, about.columns, spec.streaming)
 
 
 def rows_with_part(
@@ -40,7 +28,7 @@ def rows_with_part(
             yield row if isinstance(row, SetAside) else (row, None)
         return
     about = known_set(spec.set)
-    for where, raw in _raw_rows(spec):
+    for where, raw in set_raw(spec):
         if isinstance(raw, SetAside):
             yield raw
             continue

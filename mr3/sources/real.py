@@ -41,7 +41,9 @@ def real_rubric(name: str) -> Rubric:
 def _folder(path: str, inside: str) -> Path:
     root = Path(path)
     if not (root / inside).exists():
-        raise ValueError(f"no {inside} in {root}: set MR3_DATA to the folder that holds the real sets, or give its path")
+        raise ValueError(
+            f"no {inside} in {root}: set MR3_DATA to the folder that holds the real sets, or give its path"
+        )
     return root
 
 

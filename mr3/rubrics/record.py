@@ -1,7 +1,6 @@
-"""Rubrics: named criteria in order, or one description per score level, validated when they are loaded.
+"""The record of a rubric: named criteria in order, or one description per score level.
 
-A rubric is data (YAML or a record); its content hash goes into every verdict's id, so that a changed
-rubric means a new judgement.
+Its content hash goes into every verdict's id, so that a changed rubric means a new judgement.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ import json
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Criterion(BaseModel):
@@ -74,24 +71,3 @@ class Rubric(BaseModel):
         seen = self.model_dump(exclude={"name"} if self.absent else {"name", "absent"})
         blob = json.dumps(seen, ensure_ascii=False, sort_keys=True)
         return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()
-
-
-def load_rubric(source: str | Path | dict[str, object]) -> Rubric:
-    """Read one rubric from a mapping or a YAML file.
-
-    Raises:
-        ValueError: naming the file and the criterion, when the rubric is not valid.
-    """
-    where = "rubric" if isinstance(source, dict) else str(source)
-    if isinstance(source, dict):
-        data: object = source
-    else:
-        path = Path(source)
-        if not path.is_file():
-            raise ValueError(f"no rubric file at {path}: give the path of a YAML file with `criteria:`")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    try:
-        return Rubric.model_validate(data)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(str(p) for p in e['loc']) or 'rubric'}: {e['msg']}" for e in error.errors()]
-        raise ValueError(f"{where} is not a valid rubric:\n" + "\n".join(lines)) from error

@@ -1,0 +1,69 @@
+"""The row that flows through the factory: a labelled task as it is shown under every strategy, as one line of JSON.
+
+Prompts are rendered once, at the beginning: a text that is missing shows before any answer is paid for, and later steps
+read plain JSON. What is made of a row is put behind it, so nothing has to be joined again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from mr3.factory.prompting import Prompter, Shown
+from mr3.prompts import Rendered
+from mr3.records import Strategy
+from mr3.sources.labelled import Labelled
+
+SEPARATOR = "\x1e"
+"""Between a row and what was made of it: JSON escapes it, so it is in neither."""
+
+
+class Row(TypedDict):
+    """One row. `gold` is beside the prompts, and in none of them."""
+
+    id: str
+    source: str
+    language: str
+    mode: str
+    family: str | None
+    gold: str
+    labels: list[str]
+    prompts: dict[str, Shown]
+
+
+def make_row(labelled: Labelled, prompter: Prompter, strategies: Sequence[Strategy]) -> str:
+    """A row as JSON.
+
+    Raises:
+        ValueError: where the profile's library has no text for the task.
+    """
+    task = labelled.task
+    row: Row = {
+        "id": labelled.key,
+        "source": labelled.source,
+        "language": task.language,
+        "mode": task.mode,
+        "family": task.family,
+        "gold": labelled.gold,
+        "labels": list(task.labels),
+        "prompts": prompter.prompts(labelled, strategies),
+    }
+    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+
+
+def read_row(payload: str) -> Row:
+    """The row of a payload, whatever stands behind it."""
+    row: Row = json.loads(payload.partition(SEPARATOR)[0])
+    return row
+
+
+def rendered(row: Row, strategy: Strategy) -> Rendered:
+    """Messages and assistant prefix under a strategy; translated traces are taught behind the prompt of tgt-tgt."""
+    shown = row["prompts"]["tgt-tgt" if strategy == "tgt-tgt-translated" else strategy]
+    return Rendered(system=shown["system"], user=shown["user"], assistant_prefix=shown["prefix"])
+
+
+def told(payload: str) -> list[Any]:
+    """What was put behind the row, in order."""
+    return [json.loads(part) for part in payload.split(SEPARATOR)[1:]]

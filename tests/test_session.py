@@ -1,0 +1,49 @@
+"""The Ray session: a start that took too long is tried again, and nothing else is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mr3.inference import session
+
+
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[BaseException | None]:
+    """What each start of Ray does, in turn: raise, or go well."""
+    import ray
+
+    script: list[BaseException | None] = []
+
+    def init(**settings: Any) -> None:
+        found = script.pop(0)
+        if found is not None:
+            raise found
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    return script
+
+
+LATE = Exception("The current node timed out during startup. This could happen because some of the raylet failed.")
+
+
+def test_a_late_start_is_tried_again(starts: list[BaseException | None]) -> None:
+    starts += [LATE, LATE, None]
+    session._start(4, {})
+    assert not starts
+
+
+def test_it_ends_after_three(starts: list[BaseException | None]) -> None:
+    starts += [LATE, LATE, LATE, None]
+    with pytest.raises(Exception, match="timed out during startup"):
+        session._start(4, {})
+    assert starts == [None]
+
+
+def test_other_errors_are_the_users_at_once(starts: list[BaseException | None]) -> None:
+    starts += [ConnectionError("no port"), None]
+    with pytest.raises(ConnectionError):
+        session._start(4, {})
+    assert starts == [None]
