@@ -92,6 +92,71 @@ def hierarchical_bootstrap(
     }
 
 
+def over_seeds(values: Sequence[float]) -> dict[str, Any]:
+    """Mean and spread of one figure over seeds.
+
+    Returns:
+        `{"value", "seeds", "std", "std_population"}`: `std` divides by n - 1 (None for one seed), `std_population` by
+        n, which is what the public evaluation script of mR3 reports.
+    """
+    if not len(values):
+        raise ValueError("no seed has a value: a mean over seeds needs at least one")
+    found = np.asarray(values, dtype=float)
+    std = float(found.std(ddof=1)) if len(found) > 1 else None
+    return {"value": float(found.mean()), "seeds": len(found), "std": std, "std_population": float(found.std())}
+
+
+def crossed_bootstrap(
+    values: Sequence[Sequence[float]] | np.ndarray,
+    strata: Sequence[int] | np.ndarray | None = None,
+    weights: Sequence[float] | None = None,
+    resamples: int = 2_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Rate:
+    """A weighted mean over items that were all seen under every seed, resampling seeds and items.
+
+    An item that is hard is hard under every seed, so items are drawn once for all seeds of a resample (the pigeonhole
+    bootstrap, Owen 2007, Annals of Applied Statistics 1(2)); `hierarchical_bootstrap` is for seeds with items of
+    their own. Items are drawn within their stratum.
+
+    Args:
+        values: (seeds, items), for instance right or wrong, or the difference of two judges.
+        strata: the stratum of each item, from 0; one for all by default.
+        weights: what each stratum counts in the mean; they sum to 1.
+
+    Returns:
+        A rate with `n` items and `seeds`.
+
+    Raises:
+        ValueError: for no items, a stratum without items, or weights that don't sum to 1.
+    """
+    matrix = np.asarray(values, dtype=float)
+    if matrix.ndim != 2 or matrix.size == 0:
+        raise ValueError(f"expected values of (seeds, items) with at least one of each, got the shape {matrix.shape}")
+    seeds, items = matrix.shape
+    places = np.zeros(items, dtype=int) if strata is None else np.asarray(strata)
+    shares = np.ones(1) if weights is None else np.asarray(weights, dtype=float)
+    if abs(shares.sum() - 1) > 1e-9:
+        raise ValueError(f"the weights of the strata sum to {shares.sum()}, not to 1")
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
+    total, value = np.zeros(resamples), 0.0
+    for stratum, share in enumerate(shares):
+        inside = matrix[:, places == stratum]
+        if not inside.shape[1]:
+            raise ValueError(f"stratum {stratum} has a weight and no items")
+        value += share * inside.mean()
+        # Items that look alike under all seeds are drawn together: the cost hardly grows with their number.
+        looks, counts = np.unique(inside, axis=1, return_counts=True)
+        step = max(1, 4_000_000 // len(counts))
+        for begin in range(0, resamples, step):
+            part = slice(begin, min(begin + step, resamples))
+            times = rng.multinomial(inside.shape[1], counts / counts.sum(), size=part.stop - part.start)
+            total[part] += share * ((drawn[part] @ looks) * times).sum(axis=1) / inside.shape[1]
+    return {"value": float(value), "n": items, "seeds": seeds, "interval": _interval(total, confidence)}
+
+
 def kappa(a: Sequence[str], b: Sequence[str], labels: Sequence[str] | None = None, weights: str | None = None) -> Rate:
     """Cohen's kappa of two raters over the same items.
 

@@ -99,11 +99,10 @@ def count(items: Iterator[PoolItem], settings: TaskSettings, sample: int, seed: 
 
 def _prompt_tokens(config: LabelConfig, rows: list[PoolRow]) -> float | None:
     """Mean tokens of the sample's prompts in their first round."""
-    from transformers import AutoTokenizer
-
     from mr3.judging.judge import Judge, JudgeItem
+    from mr3.judging.opening import tokenizer_of
 
-    tokenizer = AutoTokenizer.from_pretrained(config.judge.tokenizer, revision=config.judge.revision)
+    tokenizer = tokenizer_of(config.judge)
     judge = Judge(config.judge.card, tokenizer, None, "estimate")  # type: ignore[arg-type]
     sizes: list[int] = []
     for row in rows:

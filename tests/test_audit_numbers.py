@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr3.records import PAIRWISE_LABELS
+from mr3.uncertainty import calibration, kappa_with_interval, mean_of, rank_correlation
 from rewards.auditing.agreement import Agreement
 from rewards.auditing.gold import load_gold, write_gold
 from rewards.auditing.language import Languages
 from rewards.auditing.length import Lengths
 from rewards.auditing.people import between, majority, reference
 from rewards.auditing.truth import Truth
-from rewards.auditing.uncertainty import calibration, kappa_with_interval, mean_of, rank_correlation
 from rewards.auditing.wins import Wins
 from rewards.pool import Adapter
 from rewards.records import GoldLabel, GoldPair

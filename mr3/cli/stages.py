@@ -42,6 +42,7 @@ STAGES: dict[str, Stage] = {
     "nano": Stage("mr3.nano.pretrain", "pretrain the nano base again", "PretrainConfig"),
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),
     "eval": Stage("mr3.evaluation.stage", "measure a judge on evaluation tasks with gold labels", "EvalConfig"),
+    "results": Stage("mr3.evaluation.results", "finished evaluations as one table: judges, seeds, differences"),
     "judge": Stage("mr3.cli.judge_one", "one verdict in the terminal"),
     "render": Stage("mr3.cli.render", "print the prompts of rows, by profile, language and strategy"),
     "rubric": Stage("mr3.cli.rubric", "list, show, check and render rubrics; write and refine them"),

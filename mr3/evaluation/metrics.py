@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mr3.evaluation.baselines import baselines, sides
+from mr3.evaluation.benchmarks import BENCHMARKS
+from mr3.evaluation.bias import expected_score_calibration, length_bias
+from mr3.evaluation.scores import Answer
 from mr3.evaluation.tasks import EvalTask
-from mr3.judging.scale import label_values
+from mr3.evaluation.traces.notes import TraceNotes, trace_metrics
+from mr3.judging.scale import VALUED, label_values
 from mr3.records import Outcome, Verdict
-from mr3.stats import Rate, kappa, rate
+from mr3.stats import Rate, rate
+from mr3.uncertainty import kappa_with_interval
 
 Combine = Literal["none", "agree", "mean"]
 
@@ -27,6 +32,8 @@ class Judged:
     verdict: Verdict
     swapped: Verdict | None = None
     combine: Combine = "none"
+    notes: tuple[TraceNotes | None, ...] = ()
+    """On the trace of each verdict."""
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -44,6 +51,17 @@ class Judged:
     def right(self) -> bool:
         """Whether that answer is the gold label."""
         return self.label == self.given.gold
+
+    @property
+    def answer(self) -> Answer:
+        """As benchmarks count it."""
+        return Answer(self.given.gold, self.label, self.given.task.language, self.given.part)
+
+    @property
+    def expected(self) -> float | None:
+        """The expected score of the answer: with both orders combined, the mean of both."""
+        found = [v.expected for v in (self.verdicts if self.combine != "none" else (self.verdict,))]
+        return None if None in found else sum(e for e in found if e is not None) / len(found)
 
 
 def combine_orders(first: Verdict, second: Verdict, labels: Sequence[str], how: Combine) -> str | None:
@@ -90,8 +108,15 @@ def order_metrics(judged: Sequence[Judged]) -> dict[str, Rate]:
             value = values[v.score or ""]
             if value != 0.5:
                 firsts.append((value == 1.0) != v.swapped)
-    agree = rate(j.swapped is not None and j.verdict.score == j.swapped.score for j in pairs)
-    return {"order_consistency": agree, "first_shown_wins": rate(firsts)}
+    agree = [j.swapped is not None and j.verdict.score == j.swapped.score for j in pairs]
+    return {
+        "order_consistency": rate(agree),
+        "flip_rate": rate(not same for same in agree),
+        "right_in_both_orders": rate(
+            all(v.score == j.given.gold for v in j.verdicts) for j in judged if j.swapped is not None
+        ),
+        "first_shown_wins": rate(firsts),
+    }
 
 
 def rubric_flip(judged: Sequence[Judged]) -> Rate:
@@ -116,11 +141,11 @@ def _mode_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
     mode, labels = judged[0].given.task.mode, judged[0].given.task.labels
     answered = [j for j in judged if j.label is not None]
     same_scale = all(j.given.task.labels == labels for j in judged)
-    weights = "quadratic" if mode == "pointwise" and same_scale else None
+    weights = mode == "pointwise" and same_scale  # of an ordinal scale: a near miss is a smaller disagreement
     gold, said = [j.given.gold for j in answered], [j.label or "" for j in answered]
     found: dict[str, Any] = {
         "accuracy": rate(j.right for j in judged),
-        "kappa": kappa(gold, said, labels if weights else None, weights),
+        "kappa": kappa_with_interval(gold, said, labels if weights else None),
     }
     if mode == "pointwise":
         errors = [_distance(j) for j in answered]
@@ -141,23 +166,45 @@ def _grouped(judged: Sequence[Judged], key: str) -> dict[str, list[Judged]]:
     return dict(sorted(groups.items()))
 
 
-def set_metrics(judged: Sequence[Judged], flips: bool = False) -> dict[str, Any]:
-    """All metrics of one evaluation set."""
+def set_metrics(judged: Sequence[Judged], flips: bool = False, name: str = "") -> dict[str, Any]:
+    """All metrics of one evaluation set; `benchmark` has the figure of a published one, by its name."""
     found: dict[str, Any] = {
         "tasks": len(judged),
         "accuracy": rate(j.right for j in judged),
         "by_mode": {mode: _mode_metrics(rows) for mode, rows in _grouped(judged, "mode").items()},
         "by_language": {code: rate(j.right for j in rows) for code, rows in _grouped(judged, "language").items()},
         "failed": failures(v for j in judged for v in j.verdicts),
+        "failed_by_language": {
+            code: rate(v.score is None for j in rows for v in j.verdicts)
+            for code, rows in _grouped(judged, "language").items()
+        },
         **order_metrics(judged),
         "baselines": baselines([j.given for j in judged]),
     }
+    if name in BENCHMARKS:
+        found["benchmark"] = BENCHMARKS[name].score([j.answer for j in judged])
     if flips:
         found["rubric_flip"] = rubric_flip(judged)
+    found |= _biases(judged)
+    traces = trace_metrics(note for j in judged for note in j.notes)
+    if traces:
+        found["trace"] = traces
     outside = [v.outside_mass for j in judged for v in j.verdicts if v.outside_mass is not None]
     if outside:
         found["outside_mass"] = {"value": sum(outside) / len(outside), "n": len(outside)}
     return found
+
+
+def _biases(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Calibration and length correlation per mode: their scales differ."""
+    answered = [j for j in judged if j.label is not None and j.given.task.mode in VALUED]
+    modes = _grouped(answered, "mode")
+    return {
+        "calibration": {
+            m: expected_score_calibration([(j.given, j.expected) for j in rows]) for m, rows in modes.items()
+        },
+        "length_correlation": {m: length_bias([(j.given, j.label or "") for j in rows]) for m, rows in modes.items()},
+    }
 
 
 def all_metrics(judged: Sequence[Judged], flip_sets: Iterable[str] = ()) -> dict[str, Any]:
@@ -170,6 +217,6 @@ def all_metrics(judged: Sequence[Judged], flip_sets: Iterable[str] = ()) -> dict
     if flips - by_set.keys():
         raise ValueError(f"rubric_flip names sets that are not evaluated: {', '.join(sorted(flips - by_set.keys()))}")
     return {
-        "sets": {name: set_metrics(rows, name in flips) for name, rows in sorted(by_set.items())},
+        "sets": {name: set_metrics(rows, name in flips, name) for name, rows in sorted(by_set.items())},
         "failed": failures(v for j in judged for v in j.verdicts),
     }

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mr3.evaluation.tasks import EvalTask
+from mr3.evaluation.traces.notes import TraceNotes
 from mr3.records import Verdict
 
 _BUFFER = 2_000
@@ -22,7 +23,7 @@ SCHEMA = pa.schema(
     [
         *((name, _TEXT) for name in ("id", "task_id", "language", "mode")),
         ("sets", pa.list_(_TEXT)),
-        *((name, _TEXT) for name in ("group", "gold", "outcome", "score")),
+        *((name, _TEXT) for name in ("group", "part", "gold", "said", "outcome", "score")),
         ("expected", _REAL),
         ("distribution", _TEXT),
         ("outside_mass", _REAL),
@@ -35,6 +36,9 @@ SCHEMA = pa.schema(
         ("rubric_hash", _TEXT),
         ("prompt_tokens", _INT),
         ("output_tokens", _INT),
+        ("concludes", _TEXT),
+        ("degenerate", _FLAG),
+        ("says_again", _FLAG),
     ]
 )
 
@@ -48,14 +52,22 @@ class VerdictTable:
         self._writer = pq.ParquetWriter(self._temporary, SCHEMA, compression="zstd")
         self._rows: list[dict[str, Any]] = []
 
-    def add(self, given: EvalTask, verdict: Verdict) -> None:
-        """One row; `distribution` is JSON, as its keys differ from scale to scale."""
+    def add(self, given: EvalTask, verdict: Verdict, said: str | None, note: TraceNotes | None) -> None:
+        """One row; `distribution` is JSON, as its keys differ from scale to scale.
+
+        Args:
+            said: the label that counts for the task (the same on the rows of both orders).
+            note: on the verdict's trace; its fields are null where there is no trace.
+        """
         row = verdict.model_dump(mode="json")
         if verdict.distribution is not None:
             row["distribution"] = json.dumps(verdict.distribution, ensure_ascii=False)
         task = given.task
         row |= {"language": task.language, "mode": task.mode, "sets": given.sets, "group": given.group}
-        self._rows.append(row | {"gold": given.gold})
+        row |= {"part": given.part, "gold": given.gold, "said": said}
+        if note is not None:
+            row |= {"concludes": note.concludes, "degenerate": note.degenerate, "says_again": note.says_again}
+        self._rows.append(row)
         if len(self._rows) >= _BUFFER:
             self._flush()
 

@@ -23,6 +23,8 @@ class EvalTask:
     group: str | None = None
     first_criterion: str | None = None
     """What the heuristic that reads only the first criterion would say, where the data tells."""
+    part: str | None = None
+    """The subset or domain that the row's benchmark counts by."""
 
     @property
     def id(self) -> str:

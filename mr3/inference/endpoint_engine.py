@@ -37,24 +37,28 @@ class EndpointEngine:
     async def _one(self, request: Request) -> Completion:
         from openai import APITimeoutError, OpenAIError
 
-        sampling = request.sampling
-        limit = time_limit(self.config, _tokens(request), sampling)
+        limit = time_limit(self.config, _tokens(request), request.sampling)
         try:
             async with self._gate:
-                answer = await self._client.completions.create(
-                    model=self.config.model,
-                    prompt=request.prompt if request.prompt is not None else request.prompt_ids or [],
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    max_tokens=sampling.max_tokens,
-                    seed=sampling.seed,
-                    timeout=limit,
-                )
+                return await self._ask(request, limit)
         except APITimeoutError:
             error = f"no answer in {limit:.0f} s, the limit for its tokens"
             return Completion(id=request.id, finish="timed_out", error=error)
         except OpenAIError as error:
             return Completion(id=request.id, finish="failed", error=f"{type(error).__name__}: {error}")
+
+    async def _ask(self, request: Request, limit: float) -> Completion:
+        sampling = request.sampling
+        answer = await self._client.completions.create(
+            model=self.config.model,
+            prompt=request.prompt if request.prompt is not None else request.prompt_ids or [],
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=sampling.seed,
+            extra_body={"top_k": sampling.top_k} if sampling.top_k else None,  # not OpenAI's, but vLLM's and others'
+            timeout=limit,
+        )
         choice = answer.choices[0]
         usage = answer.usage
         if choice.finish_reason == "content_filter":

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-BUILT_IN = ("vllm", "endpoint")
+BUILT_IN = ("vllm", "endpoint", "chat")
 
 
 class Sampling(BaseModel):
@@ -35,7 +35,7 @@ class EngineConfig(BaseModel):
     model: str = Field(description="folder or hub id")
     revision: str | None = None
     adapter: str | None = Field(None, description="folder of a LoRA adapter on the model")
-    backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
+    backend: str = Field("vllm", description="vllm, endpoint (completions), chat, or package.module:Class of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     max_model_len: int | None = None
@@ -59,7 +59,7 @@ def known_backend(name: str) -> str:
         ValueError: for a word that is neither a built-in engine nor an import string.
     """
     if name not in BUILT_IN and ":" not in name:
-        raise ValueError(f"unknown backend {name!r}: choose vllm or endpoint, or give package.module:Class")
+        raise ValueError(f"unknown backend {name!r}: choose vllm, endpoint or chat, or give package.module:Class")
     return name
 
 

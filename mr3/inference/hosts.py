@@ -150,6 +150,10 @@ def _custom_engine(config: EngineConfig) -> Engine:
 
 def open_engine(config: EngineConfig) -> Engine:
     """The engine that a config asks for."""
+    if config.backend == "chat":
+        from mr3.inference.chat_endpoint import ChatEndpoint
+
+        return ChatEndpoint(config)
     if config.backend == "endpoint":
         from mr3.inference.endpoint_engine import EndpointEngine
 

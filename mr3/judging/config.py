@@ -38,7 +38,7 @@ class JudgeConfig(BaseModel):
 
     model: str = Field(description="model folder, hub id, or folder of a LoRA adapter (its base is read from it)")
     revision: str | None = Field(None, description="hub revision; pin it: it is part of every verdict's id")
-    backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
+    backend: str = Field("vllm", description="vllm, endpoint (completions), chat, or package.module:Class of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     host: str | None = Field(None, description="name of a Ray actor that holds the engine for all that use this judge")

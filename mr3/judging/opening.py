@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from mr3.judging.config import JudgeConfig
 from mr3.judging.judge import Judge
+
+
+def tokenizer_of(config: JudgeConfig) -> Any:
+    """The tokenizer whose chat template the judge was trained with; a stand-in for a judge behind a chat endpoint."""
+    if config.backend == "chat":
+        from mr3.judging.messages import MessagesAsText
+
+        return MessagesAsText()
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(config.tokenizer, revision=config.revision)
 
 
 def open_judge(config: JudgeConfig, identity: str | None = None) -> Judge:
@@ -12,10 +25,7 @@ def open_judge(config: JudgeConfig, identity: str | None = None) -> Judge:
     Args:
         identity: `config.identity()`, where the caller has computed it already (it reads the whole model).
     """
-    from transformers import AutoTokenizer
-
     from mr3.inference.hosts import open_engine
 
     card = config.card
-    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, revision=config.revision)
-    return Judge(card, tokenizer, open_engine(config.engine_config()), identity or config.identity())
+    return Judge(card, tokenizer_of(config), open_engine(config.engine_config()), identity or config.identity())

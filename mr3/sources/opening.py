@@ -52,7 +52,12 @@ def _raw(paths: str | list[str], columns: list[str] | None) -> Iterator[Raw]:
         yield from file_rows(file, columns)
 
 
-def _set_raw(spec: SetSource) -> Iterator[Raw]:
+def set_raw(spec: SetSource) -> Iterator[Raw]:
+    """Raw rows of a known set, from the hub or from local files.
+
+    Raises:
+        ValueError: for a missing file, or a hub set that can't be read.
+    """
     about = known_set(spec.set)
     if spec.path is not None:
         return _raw(spec.path, about.columns)
@@ -63,7 +68,7 @@ def _set_raw(spec: SetSource) -> Iterator[Raw]:
 
 def _set_rows(spec: SetSource, texts: Texts) -> Rows:
     about = known_set(spec.set)
-    for where, row in _set_raw(spec):
+    for where, row in set_raw(spec):
         if isinstance(row, SetAside):
             yield row
             continue
@@ -200,7 +205,7 @@ def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[str]:
     """
     if isinstance(spec, SetSource):
         about = known_set(spec.set)
-        for where, row in itertools.islice(_set_raw(spec), spec.limit):
+        for where, row in itertools.islice(set_raw(spec), spec.limit):
             if isinstance(row, SetAside):
                 raise ValueError(f"benchmark {spec.set}, {where}: {row.reason}")
             yield "\n".join(_flat(row[column]) for column in about.asks)

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mr3.stats import Rate, wilson
+from mr3.uncertainty import kappa_with_interval
 from rewards.annotation.sample import Item, Stratum
 from rewards.annotation.sheets import Key
 from rewards.auditing.people import between, majority
-from rewards.auditing.uncertainty import kappa_with_interval
 
 _Z = 1.959963984540054
 

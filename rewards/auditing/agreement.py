@@ -10,10 +10,10 @@ from typing import Any
 from mr3.judging.scale import label_values
 from mr3.records import Mode
 from mr3.stats import wilson
+from mr3.uncertainty import kappa_with_interval
 from rewards.auditing.breakdown import Breakdown
 from rewards.auditing.people import between, reference
 from rewards.auditing.truth import RESULTS, WORTH, calibration_or_reason, stated
-from rewards.auditing.uncertainty import kappa_with_interval
 from rewards.records import CONSENSUS, Gold, GoldLabel, GoldPair
 from rewards.tasks import text_hash
 from rewards.walk import Labelled, Row

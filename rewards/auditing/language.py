@@ -11,8 +11,8 @@ from mr3.languages.codes import base_code
 from mr3.languages.identify import is_in, known_languages
 from mr3.records import Mode, stable_hash
 from mr3.stats import wilson
+from mr3.uncertainty import mean_of
 from rewards.auditing.breakdown import Breakdown
-from rewards.auditing.uncertainty import mean_of
 from rewards.walk import Labelled
 
 

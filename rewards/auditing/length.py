@@ -12,8 +12,8 @@ from typing import Any
 from mr3.judging.scale import label_values
 from mr3.records import Mode
 from mr3.stats import wilson
+from mr3.uncertainty import mean_of, rank_correlation
 from rewards.auditing.breakdown import Breakdown
-from rewards.auditing.uncertainty import mean_of, rank_correlation
 from rewards.model import value_of
 from rewards.walk import Labelled, as_verdict
 

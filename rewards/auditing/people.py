@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Any
 
 from mr3.stats import wilson
-from rewards.auditing.uncertainty import kappa_with_interval
+from mr3.uncertainty import kappa_with_interval
 from rewards.records import CONSENSUS
 
 Labels = Mapping[str, str | None]

@@ -9,8 +9,8 @@ from typing import Any
 from mr3.judging.scale import label_values
 from mr3.records import Mode
 from mr3.stats import wilson
+from mr3.uncertainty import mean_of
 from rewards.auditing.breakdown import Breakdown
-from rewards.auditing.uncertainty import mean_of
 from rewards.walk import Labelled, Row
 
 NOT_GENERATED = frozenset(("too_long", "engine_failed", "not_judged"))

@@ -9,8 +9,8 @@ from itertools import chain, repeat
 from typing import Any
 
 from mr3.stats import wilson
+from mr3.uncertainty import calibration, kappa_with_interval
 from rewards.auditing.breakdown import Breakdown
-from rewards.auditing.uncertainty import calibration, kappa_with_interval
 from rewards.walk import Labelled, Row
 
 RESULTS = ("a", "b", "tie")
