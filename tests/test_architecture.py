@@ -9,11 +9,13 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from mr3.cli.stages import STAGES, config_model_of
+from mr3.cli.study import StudyConfig, steps_of, variables_of_steps
 from mr3.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,6 +107,9 @@ def test_every_module_says_what_it_is_for(file: Path) -> None:
     assert not text.strip() or ast.get_docstring(ast.parse(text)), f"{file} has no docstring"
 
 
+STAND_INS = {"ROWS": "rows.parquet"}
+
+
 @pytest.mark.parametrize("file", CONFIGS, ids=name)
 def test_every_config_begins_with_its_command_and_is_valid(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = file.read_text(encoding="utf-8").splitlines()[0]
@@ -112,8 +117,13 @@ def test_every_config_begins_with_its_command_and_is_valid(file: Path, monkeypat
     assert command, f"{file} must begin with the command that runs it, not {first!r}"
     assert command.group(2) == name(file)
     monkeypatch.setenv("MR3_DATA", str(ROOT))
-    config = load_config(config_model_of(command.group(1), file), file)
+    for name_, value in STAND_INS.items():
+        monkeypatch.setenv(name_, value)
+    with variables_of_steps() if command.group(1) == "study" else nullcontext():
+        config = load_config(config_model_of(command.group(1), file), file)
     assert str(config.output_dir).startswith("runs")
+    if isinstance(config, StudyConfig):
+        assert steps_of(config.model_copy(update={"configs": file.parent}))  # every stage's own config is read
 
 
 def tracked() -> list[Path]:

@@ -147,7 +147,8 @@ def _step(
     own = [] if arm is None else config.arms[arm].get(name, [])
     overrides = [*node.args, *own, "--output_dir", str(folder)]
     with _set(environment):
-        read = load_config(config_model_of(node.stage), config.configs / node.config, overrides)
+        file = config.configs / node.config
+        read = load_config(config_model_of(node.stage, file), file, overrides)
     step = named(name)
     return Step(step, node, folder, tuple(map(named, node.needs)), environment, tuple(overrides), read)
 
@@ -247,6 +248,13 @@ def run(config: StudyConfig, dry_run: bool = False) -> None:
         _say(write_tables(plan, config.output_dir))
 
 
+@contextmanager
+def variables_of_steps() -> Iterator[None]:
+    """While a study's own file is read, variables that are set for each step stand for themselves."""
+    with _set({name: f"${{{name}}}" for name in _OF_A_STEP}):
+        yield
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """`mr3 study --config FILE [--dry-run]`; 1 when a stage failed."""
     words = list(sys.argv[1:] if argv is None else argv)
@@ -261,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run(config, dry_run)
 
     try:
-        with _set({name: f"${{{name}}}" for name in _OF_A_STEP}):
+        with variables_of_steps():
             return stage_main("study", StudyConfig, go, words, __doc__)
     except StageFailed as error:
         print(f"mr3 study: {error}", file=sys.stderr)
