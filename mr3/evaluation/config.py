@@ -90,6 +90,11 @@ class EvalConfig(StageConfig):
                 }
                 yield self.model_copy(update=changes)
 
+    def files(self) -> list[Path]:
+        """What it reads besides models, for hashing."""
+        found = [file for source in self.benchmarks for file in source.files()]
+        return found if self.tasks is None else [*found, self.tasks]
+
     def sampled_judge(self) -> JudgeConfig:
         """The judge of one run, with the run's seed in its sampling: each judgement draws its own from it."""
         judge = self.only_judge

@@ -156,9 +156,7 @@ def evaluate(config: EvalConfig, loader: TaskLoader) -> None:
     """Judge the tasks of a config of one judge and one sampling; metrics, verdicts and examples into `output_dir`."""
     tasks, reports = loader.load(config)
     check(config, tasks)  # before the folder is opened: a config that can't work should not claim it
-    files = [f for source in config.benchmarks for f in source.files()]
-    read = [*files, *([config.tasks] if config.tasks is not None else [])]
-    with stage_run("eval", config, inputs=[*read, config.only_judge.model]) as stage:
+    with stage_run("eval", config, inputs=[*config.files(), config.only_judge.model]) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)
             return

@@ -33,7 +33,8 @@ def run(config: EvalConfig) -> None:
     runs = list(config.runs())
     for one in runs:  # all of them before the first is judged
         check(one, loader.load(one)[0])
-    with stage_run("eval", config) as stage:
+    inputs = [*config.files(), *(judge.model for judge in config.judges.values())]
+    with stage_run("eval", config, inputs=inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)
             return
