@@ -46,6 +46,12 @@ def test_rows_over_the_limit_are_dropped_whole_and_counted_by_reason(tokenizer: 
     assert [r.source for r in found.rows] == [0, 2]
 
 
+def test_the_limit_counts_every_token_and_a_row_may_fill_it(tokenizer: Any) -> None:
+    (whole,) = encode(tokenizer, [row(4)], 512).rows
+    assert len(encode(tokenizer, [row(4)], len(whole)).rows) == 1
+    assert encode(tokenizer, [row(4)], len(whole) - 1).dropped == {"too_long": 1}
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(20, 120))
 def test_no_verdict_is_ever_cut(lengths: list[int], limit: int) -> None:

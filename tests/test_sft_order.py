@@ -54,6 +54,7 @@ def test_only_a_kept_order_stays_and_shuffling_is_seeded() -> None:
     given_rows, replay = rows(*[3] * 30), [Row(np.array([1, 2], dtype=np.int32), 0)] * 3
     kept = arranged(given_rows, replay, "kept", True, seed=1)
     assert [r.source for r in kept if r.source is not None] == list(range(30))
+    assert [i for i, r in enumerate(kept) if r.source is None] == [5, 16, 27], "replay in the middle of each third"
     shuffled = [[r.source for r in arranged(given_rows, [], "shuffled", True, seed)] for seed in (1, 1, 2)]
     assert shuffled[0] == shuffled[1] != shuffled[2] and sorted(shuffled[0]) == list(range(30))  # type: ignore[type-var]
 
