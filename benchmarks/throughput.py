@@ -46,15 +46,13 @@ class LongTailJudge(Judge):
         return self.card.sampling.model_copy(update={"max_tokens": length_of(identity), "ignore_eos": True})
 
 
-class LongTailWorker(LabelWorker):
-    """The real worker with that judge; it writes down when it was ready."""
+class TimedWorker(LabelWorker):
+    """The real worker; it warms its engine and writes down when it was ready."""
 
     def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], ready: str) -> None:
         import asyncio
 
         super().__init__(judge, store, identity, tasks)
-        inner = self.desk.judge
-        self.desk.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
         self._ready_file, self._warm = Path(ready), asyncio.Lock()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -63,6 +61,15 @@ class LongTailWorker(LabelWorker):
                 await self.desk.judge.engine.generate(warm_requests())
                 self._ready_file.write_text(str(time.time()))
         return await super().__call__(batch)
+
+
+class LongTailWorker(TimedWorker):
+    """That worker with the judge whose answers have given lengths."""
+
+    def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], ready: str) -> None:
+        super().__init__(judge, store, identity, tasks, ready)
+        inner = self.desk.judge
+        self.desk.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
 
 
 def warm_requests() -> list[Any]:
@@ -152,19 +159,17 @@ def ours(job: Job, host: bool = False) -> float:
     name = f"run-{time.monotonic_ns()}"
     pool = ingest(read_pool(str(job.pool)), job.root / name / "pool", job.root / name / "rejected.jsonl")
     ready = job.root / name / "ready"
-    arguments = {"tasks": job.tasks.model_dump(mode="json")}
-    work = Work(LongTailWorker, {**arguments, "ready": str(ready)}) if job.long_tail else Work(LabelWorker, arguments)
+    arguments = {"tasks": job.tasks.model_dump(mode="json"), "ready": str(ready)}
+    work = Work(LongTailWorker if job.long_tail else TimedWorker, arguments)
     judge = job.judge.model_copy(update={"host": "throughput" if host else None})
     here = str(Path.cwd())
     os.environ["PYTHONPATH"] = here
-    verdicts, first = 0, None
+    verdicts = 0
     with ray_session():
         for _, payload in judge_groups(pool.folder, judge, job.root / name / "store", StreamSettings(), work):
-            first = first or (time.time(), payload.count('"outcome"'))
             verdicts += payload.count('"outcome"')
         end = time.time()
-    begun = float(ready.read_text()) if job.long_tail else first[0] if first else end
-    return (verdicts if job.long_tail else verdicts - (first[1] if first else 0)) / (end - begun)
+    return verdicts / (end - float(ready.read_text()))
 
 
 def raw(job: Job, prepared: Sequence[Prepared], chunk: int | None = None) -> float:
