@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_allocation_is_exact_and_within_what_is_there(there: dict[str, int], sha
 def test_a_larger_cell_never_gets_less(there: dict[str, int], share: float) -> None:
     made = allocate(there, int(share * sum(there.values())), 0.5)
     order = sorted(there, key=lambda k: there[k])
-    assert all(made[a] <= made[b] + 1 for a, b in zip(order, order[1:], strict=False))
+    assert all(made[a] <= made[b] + 1 for a, b in pairwise(order))
 
 
 def test_alpha_goes_from_equal_to_as_is() -> None:

@@ -1,4 +1,4 @@
-"""The whole factory in this process, with an engine that is told the label: what is kept, counted, resumed and written."""
+"""The whole factory in this process, with an engine that is told the label: what is kept, counted, resumed, written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mr3.config import build_config
 from mr3.factory import asking, distil
 from mr3.factory.config import ORDERS, FactoryConfig
 from mr3.factory.prompting import Prompter
-from mr3.factory.rows import make_row, read_row
+from mr3.factory.rows import SEPARATOR, make_row, read_row
 from mr3.factory.stage import run
 from mr3.nano.labelled import rows as nano_rows
 from mr3.sources import Labelled, Texts
@@ -214,7 +214,7 @@ def test_a_student_whose_engine_fails_drops_the_row_with_a_reason(world: Path, t
 
     row = make_row(next(iter(nano_rows(1, 2))), Prompter("compact", Texts()), STRATEGIES)
     failed = {"eng-eng": [{"outcome": "engine_failed", "score": None}] * 5}
-    answers = [("g", f"{row}{distil.SEPARATOR}{{}}{distil.SEPARATOR}{json.dumps(failed)}")]
+    answers = [("g", f"{row}{SEPARATOR}{{}}{SEPARATOR}{json.dumps(failed)}")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(distil, "_answers", lambda *_: iter(answers))
         about = distil.grade(config, config.difficulty, Step(tmp_path, "a"), Step(tmp_path, "b"), tmp_path, 1)
@@ -227,7 +227,7 @@ def test_rows_that_no_text_exists_for_are_counted(world: Path, tmp_path: Path) -
     (tmp_path / "rows.jsonl").write_text(
         json.dumps({"gold": "A", "task": json.loads(listwise.model_dump_json())}) + "\n"
     )
-    with pytest.raises(ValueError, match="no rows are left for the teacher.*has no texts for mode choice"):
+    with pytest.raises(ValueError, match=r"no rows are left for the teacher.*has no texts for mode choice"):
         run(settings(world, tmp_path / "out", sources=[{"path": str(tmp_path / "rows.jsonl")}]))
 
 

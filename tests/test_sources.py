@@ -99,7 +99,7 @@ def test_an_adapter_is_a_function_by_name() -> None:
     assert len(found) == 5 and all(isinstance(r, Labelled) and r.source == "world" for r in found)
     with pytest.raises(ValueError, match="can't load the adapter"):
         opened({"adapter": "mr3.nano.labelled:nothing"})
-    with pytest.raises(ValidationError, match="package.module:function"):
+    with pytest.raises(ValidationError, match=r"package\.module:function"):
         SPEC.validate_python({"adapter": "mr3.nano.labelled"})
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mr3.sources import Labelled, SetAside
-from mr3.sources import real
+from mr3.sources import Labelled, SetAside, real
 
 DATA = Path(os.environ.get("MR3_DATA", "/nonexistent"))
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="set MR3_DATA to the folder of the labelled real sets")
@@ -76,7 +75,7 @@ def test_mgsm_has_each_problem_with_its_number_and_a_wrong_one() -> None:
 
 
 def test_a_wrong_folder_or_part_is_named() -> None:
-    with pytest.raises(ValueError, match="no testset-v1.json"):
+    with pytest.raises(ValueError, match=r"no testset-v1\.json"):
         list(real.pandalm(str(DATA)))
     with pytest.raises(ValueError, match="no part 'x'"):
         real.mlqe_pe(str(DATA / "mlqe_pe"), part="x")
