@@ -56,6 +56,7 @@ def write_config(root: Path, rows: int, model: Path) -> Path:
         "teacher": {**model_block, "name": "told", "engine": {"wrong": 0.04}},
         "decontaminate": {"benchmarks": [{"path": str(root / "benchmark.jsonl"), "name": "other"}]},
         "difficulty": {"student": {**model_block, "name": "told", "engine": {"wrong": 0.4}}},
+        "output": {"dialect": "plain"},
         "stream": {"batch_groups": 256, "concurrency": 2},
     }
     file = root / f"factory-{rows}.yaml"

@@ -111,6 +111,7 @@ class Output(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     orders: list[Order] = Field(default_factory=lambda: list(ORDERS))
+    dialect: Dialect = Field("qwen3", description="in which completions are written")
     published_order: Order = "easy-hard"
     tokenizer: str | None = Field(
         None, description="counts tokens for the curriculum; unset: as the teacher's engine counted prompt and answer"

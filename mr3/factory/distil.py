@@ -18,7 +18,7 @@ from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
-from mr3.factory.rows import SEPARATOR, Row, read_row, told
+from mr3.factory.rows import SEPARATOR, Head, read_head, told
 from mr3.factory.streaming import stream_parts
 from mr3.inference.store import Store
 
@@ -60,7 +60,7 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
     asks: list[tuple[Asked, int]] = [(s, 1) for s in config.strategies]
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in _answers(config, config.teacher, asks, before.parts, store, total):
-            row, (verdicts,) = read_row(payload), told(payload)
+            row, (verdicts,) = read_head(payload), told(payload)
             language, source = row["language"], row["source"]
             findings: dict[str, str] = {s: finding(verdicts[s][0], row["gold"]) for s in config.strategies}
             for strategy, found in findings.items():
@@ -88,11 +88,11 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
 
 def _graded(
     config: FactoryConfig, settings: Difficulty, before: Step, store: Path, total: int
-) -> Iterator[tuple[str, str, Row, int | None]]:
+) -> Iterator[tuple[str, str, Head, int | None]]:
     asks: list[tuple[Asked, int]] = [(settings.strategy, settings.samples)]
     for group, payload in _answers(config, settings.student, asks, before.parts, store, total):
         kept, _, samples = payload.rpartition(SEPARATOR)
-        row = read_row(kept)
+        row = read_head(kept)
         yield group, kept, row, right_of(json.loads(samples)[settings.strategy], row["gold"])
 
 
@@ -123,7 +123,7 @@ def ungraded(before: Step, step: Step) -> dict[str, Any]:
     with PartWriter(step.begin(), GRADED) as writer:
         for batch in batches_of(before.parts):
             for row in batch.to_pylist():
-                about = read_row(row["payload"])
+                about = read_head(row["payload"])
                 place = {"language": about["language"], "source": about["source"]}
                 writer.add(right=UNGRADED, **row, **place)
     return {"filters": []}

@@ -19,7 +19,7 @@ from mr3.factory.orders import Keys, permutation, write_in_order
 from mr3.factory.output import RowWriter, published_table, text_column, trl_table
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
-from mr3.factory.rows import SEPARATOR, Row, read_row, told
+from mr3.factory.rows import SEPARATOR, Row, read_head, read_row, told
 from mr3.factory.selection import Cell, choose, tie_break
 from mr3.factory.streaming import stream_parts
 from mr3.factory.translate import TranslateWorker
@@ -76,7 +76,7 @@ def translate(
     results = stream_parts(before.parts, TranslateWorker, arguments, config.stream, config.ray)
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in counted(results, total, "translations"):
-            row, reason = read_row(payload), told(payload)[-1]["reason"]
+            row, reason = read_head(payload), told(payload)[-1]["reason"]
             language, source = row["language"], row["source"]
             if reason is not None:
                 failed[reason] = failed.get(reason, 0) + 1

@@ -58,7 +58,7 @@ class RowWriter:
         self._config = config
         self._strategies = config.trained
         self._names: list[str] = []
-        self._student: Dialect = config.difficulty.student.dialect if config.difficulty else config.teacher.dialect
+        self._target = SPEECH[config.output.dialect].target
         self._published: dict[Dialect, PromptWriter] = {
             dialect: PromptWriter(
                 tokenizers[place],
@@ -93,7 +93,7 @@ class RowWriter:
         `tokens` is the length of prompt and answer under the first strategy, as the teacher's engine counted it.
 
         Args:
-            verdicts: strategy -> verdict as JSON object; that of tgt-tgt-translated has a translated trace and explanation.
+            verdicts: strategy -> verdict as JSON object; tgt-tgt-translated has translated texts.
 
         Raises:
             ValueError: when the engine counted no tokens, and no tokenizer is named to count them.
@@ -111,7 +111,7 @@ class RowWriter:
                 wide,
                 strategy,
                 shown,
-                SPEECH[self._student].target(forced(shown.assistant_prefix), verdict["trace"], answer),
+                self._target(forced(shown.assistant_prefix), verdict["trace"], answer),
             )
             wide["tokens"] = wide["tokens"] or self._length(verdict)
             self._add_published(wide, strategy, shown, verdict["trace"], answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from mr3.factory.prompting import Prompter, Shown
 from mr3.prompts import Rendered
@@ -19,8 +19,8 @@ SEPARATOR = "\x1e"
 """Between a row and what was made of it: JSON escapes it, so it is in neither."""
 
 
-class Row(TypedDict):
-    """One row. `gold` is beside the prompts, and in none of them."""
+class Head(TypedDict):
+    """What filters need of a row. `gold` is beside the prompts, and in none of them."""
 
     id: str
     source: str
@@ -29,17 +29,22 @@ class Row(TypedDict):
     family: str | None
     gold: str
     labels: list[str]
+
+
+class Row(Head):
+    """One row."""
+
     prompts: dict[str, Shown]
 
 
 def make_row(labelled: Labelled, prompter: Prompter, strategies: Sequence[Strategy]) -> str:
-    """A row as JSON.
+    """A row as text: what filters need, the separator, its prompts.
 
     Raises:
         ValueError: where the profile's library has no text for the task.
     """
     task = labelled.task
-    row: Row = {
+    head: Head = {
         "id": labelled.key,
         "source": labelled.source,
         "language": task.language,
@@ -47,15 +52,21 @@ def make_row(labelled: Labelled, prompter: Prompter, strategies: Sequence[Strate
         "family": task.family,
         "gold": labelled.gold,
         "labels": list(task.labels),
-        "prompts": prompter.prompts(labelled, strategies),
     }
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    parts = (head, prompter.prompts(labelled, strategies))
+    return SEPARATOR.join(json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in parts)
+
+
+def read_head(payload: str) -> Head:
+    """What filters need of a payload's row."""
+    head: Head = json.loads(payload.partition(SEPARATOR)[0])
+    return head
 
 
 def read_row(payload: str) -> Row:
     """The row of a payload, whatever stands behind it."""
-    row: Row = json.loads(payload.partition(SEPARATOR)[0])
-    return row
+    head, prompts = payload.split(SEPARATOR, 2)[:2]
+    return cast("Row", {**json.loads(head), "prompts": json.loads(prompts)})
 
 
 def rendered(row: Row, strategy: Strategy) -> Rendered:
@@ -66,4 +77,4 @@ def rendered(row: Row, strategy: Strategy) -> Rendered:
 
 def told(payload: str) -> list[Any]:
     """What was put behind the row, in order."""
-    return [json.loads(part) for part in payload.split(SEPARATOR)[1:]]
+    return [json.loads(part) for part in payload.split(SEPARATOR)[2:]]

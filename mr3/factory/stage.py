@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import StageRun, stage_run, write_atomic, write_json
+from mr3.artifacts import StageRun, read_json, stage_run, write_atomic, write_json
 from mr3.factory.config import FactoryConfig
 from mr3.factory.funnel import Filter, check_funnel, table
 from mr3.factory.parts import Step
-from mr3.sources import source_files
+from mr3.sources import SourceSpec, pin_source, source_files
 from mr3.stage import stage_main
 
 log = logging.getLogger("mr3.factory")
@@ -49,6 +49,23 @@ class _Line:
         return self.filters[-1].rows_out
 
 
+def pinned(config: FactoryConfig, file: Path) -> tuple[FactoryConfig, dict[str, str]]:
+    """The config with every hub set at one commit; what was looked up is kept: a run that goes on reads the same rows.
+
+    Raises:
+        ValueError: when a set's commit can't be asked for.
+    """
+    known: dict[str, str] = read_json(file) if file.is_file() else {}
+
+    def pin(specs: list[SourceSpec]) -> list[SourceSpec]:
+        found = [pin_source(spec, known) for spec in specs]
+        write_json(file, known)
+        return found
+
+    clean = config.decontaminate.model_copy(update={"benchmarks": pin(config.decontaminate.benchmarks)})
+    return config.model_copy(update={"sources": pin(config.sources), "decontaminate": clean}), known
+
+
 def _make(config: FactoryConfig, run: StageRun) -> None:
     from transformers import AutoTokenizer
 
@@ -58,10 +75,11 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from mr3.factory.output import RowWriter
 
     gc.collect()
-    # What the imports left is not garbage, and rows that wait for answers are no cycles: they are looked through rarely.
+    # What the imports left is not garbage, and rows that wait for answers are no cycles: look through them rarely.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     out = run.folder
+    config, revisions = pinned(config, out / "work" / "revisions.json")
     line = _Line(out / "work")
     store = config.store or out / "store"
     tasks = line.step("1-tasks", lambda s: gather(config, s))
@@ -88,7 +106,7 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     log.info("%s", table(line.filters))
     told = {k: v for k, v in line.about["6-rows"].items() if k != "filters"}
     counts = [{"filter": f.name, "in": f.rows_in, "out": f.rows_out} for f in line.filters]
-    run.metrics.update(told, funnel=counts, files=files)
+    run.metrics.update(told, funnel=counts, files=files, revisions=revisions)
 
 
 def _inputs(config: FactoryConfig) -> list[str | Path]:

@@ -44,8 +44,16 @@ def _here(parts: Sequence[Path], worker: type, arguments: dict[str, Any], settin
             for answer in loop.run_until_complete(ask(found)):
                 yield from zip(answer["group"], answer["payload"], strict=True)
     finally:
+        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
+
+
+async def _end(left: set[asyncio.Task[Any]]) -> None:
+    """What an interrupt left at work ends here, and not when the loop is gone."""
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 def stream_parts(

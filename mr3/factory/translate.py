@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from mr3.factory.config import Translator
-from mr3.factory.rows import SEPARATOR, read_row, told
+from mr3.factory.rows import SEPARATOR, read_head, told
 from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.inference.generate_worker import GenerateWorker
 from mr3.records import stable_hash
@@ -108,7 +108,7 @@ class TranslateWorker:
         return Request(id=identity, prompt=prompt, sampling=sampling).model_dump(mode="json")
 
     def _pieces(self, payload: str) -> tuple[str, list[tuple[str, str]]]:
-        language, verdict = read_row(payload)["language"], told(payload)[0]["eng-eng"][0]
+        language, verdict = read_head(payload)["language"], told(payload)[0]["eng-eng"][0]
         if verdict["trace"] is None or verdict["explanation"] is None:
             return language, []
         return language, [*chunks(verdict["trace"], self._settings.chunk_chars), (verdict["explanation"], "")]

@@ -33,19 +33,10 @@ class SetSource(_Source):
     """A published set of the registry (`mr3/sources/sets.yaml`), from the hub or from local files with its columns."""
 
     set: str
-    revision: str | None = Field(None, description="commit of 40 hex digits; required for the hub")
+    revision: str = Field("main", description="a commit, or what is looked up once, at the start of a run")
     path: str | list[str] | None = Field(None, description="local files in place of the hub")
     split: str | None = Field(None, description="unset: the registry's")
     streaming: bool = Field(True, description="read while downloading; false keeps a copy in the cache of `datasets`")
-
-    @model_validator(mode="after")
-    def _pinned(self) -> SetSource:
-        if self.path is None and not COMMIT.fullmatch(self.revision or ""):
-            raise ValueError(
-                f"pin the set {self.set}: set revision to a commit of 40 hex digits (under 'Files and versions' of its "
-                f"page on the hub), or path to local files; got {self.revision!r}"
-            )
-        return self
 
 
 class Columns(BaseModel):

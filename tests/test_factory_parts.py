@@ -1,0 +1,154 @@
+"""The factory's small parts: what a verdict says of a row, the funnel, dialects, and translation by pieces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mr3.factory.dialects import SPEECH
+from mr3.factory.filters import alignment, correctness, finding, right_of
+from mr3.factory.funnel import Filter, check_funnel, table
+from mr3.factory.translate import assemble, chunks, lost_words, piece_reason
+from mr3.inference.engine import Completion
+from mr3.parsing import parse
+from mr3.records import PAIRWISE_LABELS
+
+OK: dict[str, Any] = {"outcome": "ok", "score": "true", "explanation": "It is.", "trace": "1 + 1 = 2"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({}, "right"),
+        ({"score": "false"}, "wrong"),
+        ({"outcome": "truncated", "score": None}, "truncated"),
+        ({"outcome": "parse_failed", "score": None}, "parse_failed"),
+        ({"explanation": None}, "no_explanation"),
+        ({"trace": ""}, "no_explanation"),
+    ],
+)
+def test_a_row_is_right_only_by_its_verdict(changes: dict[str, Any], found: str) -> None:
+    assert finding({**OK, **changes}, "true") == found
+
+
+def test_aligned_means_right_under_every_required_strategy() -> None:
+    told = {"eng-eng": "right", "tgt-eng": "wrong", "tgt-tgt": "truncated"}
+    assert correctness(told, ["tgt-eng", "eng-eng"]) is None and alignment(told, ["eng-eng"]) is None
+    assert alignment(told, list(told)) == "tgt-eng: wrong"
+    assert correctness(told, ["tgt-tgt", "tgt-eng"]) == "truncated"
+
+
+def test_difficulty_counts_right_answers_and_knows_what_it_can_not_know() -> None:
+    wrong, cut = {**OK, "score": "false"}, {"outcome": "truncated", "score": None}
+    assert right_of([OK, wrong, cut, OK, wrong], "true") == 2
+    assert right_of([OK, {"outcome": "engine_failed", "score": None}], "true") is None
+
+
+rows = st.lists(
+    st.tuples(st.sampled_from(["en", "de"]), st.sampled_from(["a", "b"]), st.sampled_from(["", "wrong", "cut"]))
+)
+
+
+@given(rows)
+def test_the_funnel_counts_every_row_once(given_rows: list[tuple[str, str, str]]) -> None:
+    one, two = Filter("one"), Filter("two")
+    for language, source, reason in given_rows:
+        if reason:
+            one.drop(reason, language, source)
+        else:
+            one.keep(language, source)
+            two.keep(language, source)
+    report = one.report()
+    assert report["in"] == len(given_rows) == report["out"] + sum(report["dropped"].values())
+    for by in ("languages", "sources"):
+        assert sum(c["in"] for c in report[by].values()) == report["in"]
+        assert sum(c["out"] for c in report[by].values()) == report["out"]
+    assert Filter.read(one.as_json()) == one
+    check_funnel([one, two])
+    assert table([one, two]).count("\n") == 4
+
+
+def test_a_row_that_is_lost_between_filters_is_noticed() -> None:
+    one, two = Filter("one"), Filter("two")
+    one.keep("en", "a", 3)
+    two.keep("en", "a", 2)
+    two.drop("wrong", "de", "a")
+    with pytest.raises(AssertionError, match="between one and two"):
+        check_funnel([one, two])
+
+
+ANSWER = '{"explanation": "A is better.", "score": "Assistant A"}'
+TRACE = "A is right. Is B?\nNo."
+
+
+@pytest.mark.parametrize("dialect", ["qwen3", "plain"])
+def test_targets_in_tags_are_what_the_parser_reads(dialect: Any) -> None:
+    whole = SPEECH[dialect].target("", TRACE, ANSWER)
+    assert whole.startswith("<think>\n")
+    for text in (whole.removeprefix("<think>"), SPEECH[dialect].target("Ich denke auf Deutsch.", TRACE, ANSWER)):
+        parsed = parse(text, PAIRWISE_LABELS, "stop")
+        assert (parsed.score, parsed.trace, parsed.repaired) == ("Assistant A", TRACE, False)
+        assert "<think>" not in text
+
+
+@pytest.mark.parametrize("special", [True, False])
+def test_harmony_is_read_with_and_without_its_special_tokens(special: bool) -> None:
+    text = SPEECH["gpt-oss"].target("", TRACE, ANSWER)
+    if not special:
+        for token in ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|return|>"):
+            text = text.replace(token, "")
+    parsed = parse(SPEECH["gpt-oss"].parser_text(text), PAIRWISE_LABELS, "stop")
+    assert (parsed.score, parsed.trace) == ("Assistant A", TRACE)
+
+
+def test_harmony_that_never_answers_has_no_score() -> None:
+    text = SPEECH["gpt-oss"].parser_text(f"analysis{TRACE} {ANSWER}")
+    assert parse(text, PAIRWISE_LABELS, "stop").score is None
+
+
+def test_a_forced_sentence_opens_the_channel_of_the_trace() -> None:
+    opening = SPEECH["gpt-oss"].opening
+    assert opening("P", "<think>Ich denke.") == "P<|channel|>analysis<|message|>Ich denke."
+    assert opening("P", "<think>") == "P"
+
+
+@given(st.text(alphabet="ab. \n!?。", max_size=200), st.integers(1, 60))
+def test_pieces_joined_are_the_text_and_none_is_too_long(text: str, most: int) -> None:
+    pieces = chunks(text, most)
+    assert "".join(body + behind for body, behind in pieces) == text
+    assert all(len(body) <= most for body, _ in pieces)
+
+
+KEEP = ["Assistant", "Tie", "Both Bad", "true"]
+
+
+def test_words_to_keep_are_missed_where_they_are_gone() -> None:
+    assert lost_words("Assistant A ties.", "Assistant A 平局。", KEEP) == []
+    assert lost_words("Assistant A or Tie", "助手 A 或平局", KEEP) == ["Assistant", "Tie"]
+    assert lost_words("It is true", "这是true。", KEEP) == [], "letters of another script may stand beside it"
+
+
+@pytest.mark.parametrize(
+    ("completion", "reason"),
+    [
+        ({"text": "Assistant A 更好"}, None),
+        ({"text": "助手 A 更好"}, "lost_word"),
+        ({"text": "  "}, "empty"),
+        ({"text": "Assistant", "finish": "length"}, "truncated"),
+        ({"finish": "timed_out"}, "timed_out"),
+    ],
+)
+def test_why_a_piece_is_no_translation(completion: dict[str, Any], reason: str | None) -> None:
+    assert piece_reason("Assistant A wins", Completion(id="1", **{"finish": "stop", **completion}), KEEP) == reason
+
+
+def test_one_bad_piece_fails_the_row_and_nothing_is_patched() -> None:
+    pieces = [("Assistant A", "\n"), ("good", ""), ("because", "")]
+    good = [Completion(id=str(i), text=t, finish="stop") for i, t in enumerate(["Assistant A!", " bon ", "car"])]
+    assert assemble(pieces, good, KEEP) == {"trace": "Assistant A!\nbon", "explanation": "car", "reason": None}
+    bad = [good[0], Completion(id="1", finish="failed"), good[2]]
+    assert assemble(pieces, bad, KEEP) == {"trace": None, "explanation": None, "reason": "failed"}
+    assert assemble(pieces, None, KEEP)["trace"] == "Assistant A\ngood", "English stays as it is"
