@@ -18,6 +18,7 @@ from mr3.sources import AdapterSource, SetAside, SetSource, SourceSpec, Texts
 from mr3.sources.opening import source_files
 from mr3.sources.parts import rows_with_part
 from mr3.sources.registry import known_set
+from mr3.sources.spec import COMMIT
 
 
 class BenchmarkSource(BaseModel):
@@ -50,7 +51,14 @@ class BenchmarkSource(BaseModel):
         """
         about = self.about
         if about.set is not None:
-            return SetSource(set=about.set, revision=self.revision, path=self.path, split=self.split)
+            if self.path is not None:
+                return SetSource(set=about.set, path=self.path, split=self.split)
+            if self.revision is None or not COMMIT.fullmatch(self.revision):
+                raise ValueError(
+                    f"the benchmark {about.name} is read from the hub: set revision to a commit of 40 hex digits, so "
+                    "that its rows stay the same, or path to local files"
+                )
+            return SetSource(set=about.set, revision=self.revision, split=self.split)
         assert about.adapter is not None, "a benchmark has a set or an adapter"
         if not isinstance(self.path, str):
             raise ValueError(f"the benchmark {about.name} is read from a folder: set path")
