@@ -92,6 +92,8 @@ def test_limit_and_languages(tmp_path: Path) -> None:
     assert len(opened({"path": file, **PAIRS, "limit": 1})) == 1
     first, second = opened({"path": file, **PAIRS, "languages": ["ja"]})
     assert isinstance(first, SetAside) and first.kind == "language" and isinstance(second, Labelled)
+    one, other = open_source(SPEC.validate_python({"path": file, **PAIRS}), without=["ja"])
+    assert isinstance(one, Labelled) and isinstance(other, SetAside) and other.kind == "language"
 
 
 def test_an_adapter_is_a_function_by_name() -> None:

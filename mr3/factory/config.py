@@ -126,6 +126,7 @@ class FactoryConfig(StageConfig):
     """From sources to training rows."""
 
     sources: list[SourceSpec] = Field(min_length=1)
+    without: list[str] = Field(default_factory=list, description="languages that are left out of every source")
     texts: Texts = Texts()
     profile: str = Field("mr3-train", description="prompt profile, see mr3.prompts")
     strategies: list[Asked] = Field(default_factory=lambda: list(ASKED), min_length=1)

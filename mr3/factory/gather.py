@@ -86,7 +86,7 @@ class Gatherer:
     def _rows(self) -> Iterator[Labelled]:
         for spec in self._config.sources:
             name = source_name(spec)
-            for row in open_source(spec, self._config.texts):
+            for row in open_source(spec, self._config.texts, self._config.without):
                 if isinstance(row, SetAside):
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,19 +185,25 @@ def _rows(spec: SourceSpec, texts: Texts) -> Rows:
     return (row if isinstance(row, SetAside) else adapt(where, row) for where, row in _raw(spec.path, None))
 
 
-def open_source(spec: SourceSpec, texts: Texts | None = None) -> Rows:
+def open_source(spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = ()) -> Rows:
     """Labelled rows of a source in its own order, and a SetAside in place of each row that is none.
+
+    Args:
+        without: languages of rows that are set aside.
 
     Raises:
         ValueError: for a missing file or column, an unknown set or adapter, or a hub set that can't be read.
     """
     rows = itertools.islice(_rows(spec, texts or Texts()), spec.limit)
-    if spec.languages is None:
+    if spec.languages is None and not without:
         return rows
-    wanted = set(spec.languages)
+    wanted = None if spec.languages is None else set(spec.languages)
 
     def chosen(row: Labelled | SetAside) -> Labelled | SetAside:
-        if isinstance(row, SetAside) or row.task.language in wanted:
+        if isinstance(row, SetAside):
+            return row
+        language = row.task.language
+        if (wanted is None or language in wanted) and language not in without:
             return row
         return SetAside(row.key, f"language {row.task.language} is not asked for", "language")
 
