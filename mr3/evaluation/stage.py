@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from mr3.artifacts import stage_run
 from mr3.evaluation.config import EvalConfig
@@ -33,7 +34,7 @@ def run(config: EvalConfig) -> None:
     runs = list(config.runs())
     for one in runs:  # all of them before the first is judged
         check(one, loader.load(one)[0])
-    inputs = [*config.files(), *(judge.model for judge in config.judges.values())]
+    inputs: list[str | Path] = [*config.files(), *(judge.model for judge in config.judges.values())]
     with stage_run("eval", config, inputs=inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to do", stage.folder)
