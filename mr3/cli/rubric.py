@@ -4,7 +4,7 @@
     mr3 rubric show translation
     mr3 rubric check my-rubrics/ house.yaml
     mr3 rubric render general --profile compact --mode pairwise
-    mr3 rubric generate --config docs/examples/rubric-generate.yaml
+    mr3 rubric generate --config configs/qwen3/rubric-generate.yaml
     mr3 rubric refine --config configs/nano/rubric-refine.yaml
 
 A rubric is named by its id in the library (see `list`), or by the path of a YAML file. `--library DIR` adds a folder of

@@ -94,7 +94,7 @@ def _variant(stage: Stage, file: str | Path | None, words: Sequence[str] = ()) -
 
 def _config_file(words: Sequence[str]) -> str | None:
     """What follows --config on a command line."""
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words[1:], ""], strict=False):
         name, equals, value = word.partition("=")
         if name == "--config":
             return value if equals else following

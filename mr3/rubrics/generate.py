@@ -252,7 +252,7 @@ def run(config: RubricGenerateConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`mr3 rubric generate --config docs/examples/rubric-generate.yaml`."""
+    """`mr3 rubric generate --config configs/qwen3/rubric-generate.yaml`."""
     return stage_main("rubric generate", RubricGenerateConfig, run, argv, __doc__)
 
 
