@@ -143,11 +143,11 @@ def test_strategies_differ_in_the_language_of_the_rubric(made: Path) -> None:
 def test_training_reads_the_rows(made: Path, world: Path) -> None:
     from transformers import AutoTokenizer
 
-    from mr3.sft.data import encode_row
+    from mr3.sft.data import encode
 
     tokenizer = AutoTokenizer.from_pretrained(world / "judge")
-    prompt, completion = encode_row(tokenizer, sft(made)[0])[:2]
-    assert prompt and tokenizer.decode(completion).startswith("<think>\n1 language")
+    [row] = encode(tokenizer, [sft(made)[0]], max_tokens=2_048).rows
+    assert row.prompt and tokenizer.decode(row.ids[row.prompt :]).startswith("<think>\n1 language")
 
 
 def test_published_columns_have_the_published_names(made: Path) -> None:
