@@ -143,11 +143,16 @@ def test_strategies_differ_in_the_language_of_the_rubric(made: Path) -> None:
 def test_training_reads_the_rows(made: Path, world: Path) -> None:
     from transformers import AutoTokenizer
 
-    from mr3.sft.data import encode_row
+    from mr3.sft.data import encode
 
     tokenizer = AutoTokenizer.from_pretrained(world / "judge")
-    prompt, completion = encode_row(tokenizer, sft(made)[0])[:2]
-    assert prompt and tokenizer.decode(completion).startswith("<think>\n1 language")
+    for strategy, opening in (("eng-eng", "<think>\n1 language"), ("tgt-tgt", "\n1 language")):
+        encoded = encode(tokenizer, sft(made, strategy), 2_048)
+        assert len(encoded.rows) == len(sft(made, strategy)) and not encoded.dropped
+        for row, told in zip(encoded.rows[:5], sft(made, strategy), strict=False):
+            prompt, lesson = tokenizer.decode(row.ids[: row.prompt]), tokenizer.decode(row.ids[row.prompt :])
+            assert lesson.startswith(opening) and lesson.endswith("<|im_end|>")
+            assert prompt.endswith(told["assistant_prefix"] or "assistant\n")
 
 
 def test_published_columns_have_the_published_names(made: Path) -> None:
