@@ -146,8 +146,13 @@ def test_training_reads_the_rows(made: Path, world: Path) -> None:
     from mr3.sft.data import encode
 
     tokenizer = AutoTokenizer.from_pretrained(world / "judge")
-    [row] = encode(tokenizer, [sft(made)[0]], max_tokens=2_048).rows
-    assert row.prompt and tokenizer.decode(row.ids[row.prompt :]).startswith("<think>\n1 language")
+    for strategy, opening in (("eng-eng", "<think>\n1 language"), ("tgt-tgt", "\n1 language")):
+        encoded = encode(tokenizer, sft(made, strategy), 2_048)
+        assert len(encoded.rows) == len(sft(made, strategy)) and not encoded.dropped
+        for row, told in zip(encoded.rows[:5], sft(made, strategy), strict=False):
+            prompt, lesson = tokenizer.decode(row.ids[: row.prompt]), tokenizer.decode(row.ids[row.prompt :])
+            assert lesson.startswith(opening) and lesson.endswith("<|im_end|>")
+            assert prompt.endswith(told["assistant_prefix"] or "assistant\n")
 
 
 def test_published_columns_have_the_published_names(made: Path) -> None:
@@ -249,3 +254,26 @@ def test_mr3_data_is_the_world_or_the_factory_by_its_config() -> None:
     words = ["--config", "configs/nano/factory.yaml", "--seed", "1"]
     assert stage_main_of("data", words).__module__ == "mr3.factory.stage"
     assert stage_main_of("data", ["--config=configs/nano/data.yaml"]).__module__ == "mr3.nano.dataset"
+
+
+def test_the_nano_teacher_is_trained_on_the_prompts_that_the_factory_sends(world: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from mr3.factory.dialects import PromptWriter
+    from mr3.nano.labelled import strategy_rows
+    from mr3.prompts import Rendered
+    from mr3.sft.data import texts_of
+
+    tokenizer = AutoTokenizer.from_pretrained(world / "judge")
+    write = PromptWriter(tokenizer, "plain", {}, "2025-01-01")
+    forced = 0
+    for row in strategy_rows(60, 3, "compact"):
+        prompt, completion = texts_of(tokenizer, row, "<|im_end|>")
+        system, user = (m["content"] for m in row["prompt"])
+        prefix = row["assistant_prefix"]
+        forced += bool(prefix)
+        sent = write(Rendered(system=system, user=user, assistant_prefix=prefix or "<think>"))
+        # Free traces are trained from <think> on, a token of its own; forced ones from where the prompt ends.
+        assert sent == (prompt if prefix else f"{prompt}<think>")
+        assert completion.startswith("\n1 " if prefix else "<think>\n1 ")
+    assert forced > 5

@@ -58,19 +58,21 @@ def rows(count: int, seed: int = 0, split: str = "judge_dev") -> Iterator[Labell
 
 
 def strategy_rows(count: int, seed: int, profile: str) -> Iterator[dict[str, Any]]:
-    """SFT rows of a teacher: gold traces, a strategy drawn for each; the forced sentence opens the trace."""
+    """SFT rows of a teacher: gold traces, a strategy drawn for each; a forced sentence is part of the prompt."""
     rng = random.Random(f"strategy-{seed}")
     for number, made in enumerate(_tasks("judge_sft", count, seed)):
         row, strategy = _labelled(made, rng, number), rng.choice(STRATEGIES)
         task = row.prompt_task(own_language=strategy != "eng-eng")
-        completion = made.completion
+        completion, prefix = made.completion, ""
         if strategy == "tgt-tgt":
             assert row.own is not None, "every row of this world has a sentence"
-            completion = completion.replace("<think>", f"<think>{row.own.forcing}", 1)
+            # Behind the prompt, and so tokenised apart from the trace: as the factory asks for it.
+            completion, prefix = completion.removeprefix("<think>"), f"<think>{row.own.forcing}"
         yield {
             "id": task.id,
             "language": task.language,
             "mode": task.mode,
             "prompt": render(task, profile).messages,
+            "assistant_prefix": prefix,
             "completion": [{"role": "assistant", "content": completion}],
         }
