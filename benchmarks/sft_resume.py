@@ -22,7 +22,7 @@ from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.runs import DEMO, metrics
 from benchmarks.step_rows import merged, recorder
 
-BASE, ROWS, HELD_OUT = "mr3/nano/base", 960, 200
+BASE, ROWS, HELD_OUT = "mr3/nano/base", 480, 200
 _PLAIN = {
     "per_device_train_batch_size": 16,
     "num_train_epochs": 2,
