@@ -96,7 +96,9 @@ def sample_policy(
             for k in range(samples)
         ]
         rows.append({"group": prompt.id, "payload": json.dumps({"requests": requests}, ensure_ascii=False)})
-    engine = EngineConfig(model=model, engine=settings.engine, max_model_len=settings.max_model_len, host=settings.host)
+    engine = EngineConfig(
+        model=model, engine=settings.engine, max_model_len=settings.max_model_len, seeded=True, host=settings.host
+    )
     folder = settings.store.resolve()
     Store(folder).refresh()
     worker = {"engine": engine, "model_key": _key(model), "store": str(folder)}

@@ -92,3 +92,15 @@ def test_who_gives_up_leaves_no_work_behind(monkeypatch: pytest.MonkeyPatch) -> 
         assert asyncio.run(give_up()) == 0
     finally:
         engine.close()
+
+
+def test_prompts_of_seeded_requests_are_not_cut_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM takes back the draw of a cut prompt, which a CPU's generator can't do: the engine would die for ever."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    pytest.importorskip("vllm")
+    from mr3.inference.vllm_engine import engine_arguments
+
+    plain, seeded = (engine_arguments(EngineConfig(model="m", seeded=s)) for s in (False, True))
+    assert "enable_chunked_prefill" not in plain and seeded["enable_chunked_prefill"] is False
+    chosen = EngineConfig(model="m", seeded=True, engine={"enable_chunked_prefill": True})
+    assert engine_arguments(chosen)["enable_chunked_prefill"] is True

@@ -95,6 +95,7 @@ class TranslateWorker:
             url=settings.url,
             engine=settings.engine,
             max_model_len=settings.max_model_len,
+            seeded=True,
         )
         self._inner = GenerateWorker(engine, model_key, store)
 

@@ -39,6 +39,7 @@ class EngineConfig(BaseModel):
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     max_model_len: int | None = None
+    seeded: bool = Field(False, description="requests bring seeds: on a CPU, prompts are then not cut")
     seconds_per_token: float = Field(
         1.0, gt=0, description="a request may take 60 s and this per token of prompt and answer, then it is timed_out"
     )

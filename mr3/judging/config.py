@@ -156,6 +156,7 @@ class JudgeConfig(BaseModel):
             url=self.url,
             engine=self.engine,
             max_model_len=card.max_model_len,
+            seeded=card.sampling.seed is not None,
             host=self.host,
             seconds_per_token=self.seconds_per_token,
         )

@@ -47,6 +47,7 @@ class TeacherConfig(BaseModel):
             engine=self.engine,
             host=self.host,
             max_model_len=self.max_model_len,
+            seeded=True,
         )
 
     def provenance(self) -> dict[str, Any]:
