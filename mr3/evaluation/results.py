@@ -94,11 +94,9 @@ def _short(model: str) -> str:
     return path.parent.name if path.name == "model" else path.name
 
 
-def _headline(found: Mapping[str, Any]) -> tuple[str, float | None]:
+def _headline(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """A set's figure: that of its benchmark, else accuracy."""
-    if "benchmark" in found:
-        return found["benchmark"]["metric"], found["benchmark"]["value"]
-    return "accuracy", found["accuracy"]["value"]
+    return found["benchmark"] if "benchmark" in found else {"metric": "accuracy", **found["accuracy"]}
 
 
 def _matrix(
@@ -113,19 +111,19 @@ def _matrix(
 def _row(judge: str, runs: Sequence[Run], name: str) -> dict[str, Any]:
     """One judge on one set: figure over seeds, an interval over seeds and items, what goes with it."""
     held = [run for run in runs if name in run.sets]
-    metric, _ = _headline(held[0].sets[name])
+    figure = _headline(held[0].sets[name])
     answers = [run.answers[name] for run in held]
     ids = sorted(set.intersection(*(set(a) for a in answers)))
-    figures = over_seeds([value for run in held if (value := _headline(run.sets[name])[1]) is not None])
+    figures = over_seeds([value for run in held if (value := _headline(run.sets[name])["value"]) is not None])
     spread = crossed_bootstrap(*_matrix(name, answers, ids))
     failed = [run.sets[name]["failed"]["before_repair"]["value"] for run in held]
     return {
         "judge": judge,
         "set": name,
-        "metric": metric,
+        "metric": figure["metric"],
         **figures,
-        "seed_values": {str(run.seed): _headline(run.sets[name])[1] for run in held},
-        "interval": spread["interval"],
+        "seed_values": {str(run.seed): _headline(run.sets[name])["value"] for run in held},
+        "interval": figure["interval"] if len(held) == 1 else spread["interval"],
         "n": spread["n"],
         "failed_before_repair": sum(failed) / len(failed),
         **{key: _mean(held, name, key) for key in ("flip_rate", "rubric_flip")},

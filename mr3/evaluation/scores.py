@@ -83,10 +83,12 @@ def by_section(rows: Sequence[Answer]) -> Strata:
 
 
 def weighted_mean(rows: Sequence[Answer], stratify: Stratify) -> Rate:
-    """The benchmark's figure with a stratified bootstrap interval; None for no rows."""
+    """The benchmark's figure; a stratified bootstrap interval, or Wilson's where there is one stratum."""
     if not rows:
         return {"value": None, "n": 0, "interval": None}
     places, weights = indexed(rows, stratify(rows))
+    if len(weights) == 1:
+        return rate(r.right for r in rows)
     found = crossed_bootstrap([[float(r.right) for r in rows]], places, weights)
     return {key: found[key] for key in ("value", "n", "interval")}
 
