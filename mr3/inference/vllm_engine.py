@@ -87,9 +87,6 @@ def engine_arguments(config: EngineConfig) -> dict[str, Any]:
     if not torch.cuda.is_available():
         # Not by VLLM_CPU_KVCACHE_SPACE, which would override what a config says.
         arguments |= {"enforce_eager": True, "max_num_seqs": 64, "dtype": "float32", "kv_cache_memory_bytes": 1 << 30}
-        # Where a step's budget cuts a prompt of a request with a seed, vLLM (0.31) takes a draw back, which generators
-        # on a CPU can't do: the engine dies, again and again.
-        arguments["enable_chunked_prefill"] = False
     return arguments | config.engine
 
 
