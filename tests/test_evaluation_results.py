@@ -194,6 +194,7 @@ def test_what_a_chat_endpoint_can_not_do_is_a_named_failure() -> None:
     assert as_written(Message()) == "so\n</think>\n{}"
 
 
+@pytest.mark.slow
 def test_several_judges_and_seeds_in_one_config(tmp_path: Path) -> None:
     rows = [
         {

@@ -80,6 +80,7 @@ def test_a_run_that_was_stopped_ends_as_if_it_had_not_been(tmp_path: Path) -> No
     assert two["curve"][-1]["loss"] == pytest.approx(one["curve"][-1]["loss"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_packing_trains_on_the_same_loss(tmp_path: Path) -> None:
     """All rows in one step: packed or not, the gradient and so the weights are the same."""
     trl = {"per_device_train_batch_size": 24, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0}
@@ -103,6 +104,7 @@ def test_lora_leaves_an_adapter_and_a_whole_judge(tmp_path: Path) -> None:
     assert load_card(str(config.output_dir / "model")).profile == "compact"
 
 
+@pytest.mark.slow
 def test_bf16_trains_fp32_weights(tmp_path: Path) -> None:
     config = sft_config(tmp_path, trl={"bf16": True, "max_steps": 2})
     run(config)
