@@ -97,7 +97,7 @@ def test_help_names_all_commands(capsys: Capture) -> None:
     ("name", "model"), [("rubric-generate", RubricGenerateConfig), ("rubric-refine", RefineConfig)]
 )
 def test_the_examples_are_valid(name: str, model: type[RubricGenerateConfig] | type[RefineConfig]) -> None:
-    file = Path(f"docs/examples/{name}.yaml")
+    file = Path(f"configs/qwen3/{name}.yaml")
     assert file.read_text(encoding="utf-8").startswith(f"# mr3 {name} --config {file}\n")
     load_config(model, file)
 
