@@ -11,6 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# Two files at a time: half of the tests' time is waiting for Ray and vLLM to start. Empty: one after the other.
+PYTEST_WORKERS ?= -n 2 --dist loadfile
 PYTEST_ARGS ?=
 
 export TOKENIZERS_PARALLELISM := false
@@ -38,7 +40,7 @@ demo: venv
 	$(BIN)/mr3 demo --config configs/nano/demo.yaml
 
 test: lint types
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 test-all: lint types
 	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
