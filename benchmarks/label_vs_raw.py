@@ -16,7 +16,7 @@ from benchmarks.throughput import Job, ours, raw, small_job
 from benchmarks.workload import write_pool
 from mr3.judging.config import JudgeConfig
 
-ROUNDS, HOST_ROUNDS, PROMPTS, NANO_PROMPTS = 2, 1, 40, 250
+ROUNDS, HOST_ROUNDS, PROMPTS, NANO_PROMPTS = 2, 1, 24, 150
 
 
 def _nano(root: Path) -> float | None:

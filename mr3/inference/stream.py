@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 Source = str | Path | Sequence[dict[str, str]]
+_TASKS_PER_ACTOR = 2
 
 
 class StreamSettings(BaseModel):
@@ -59,7 +60,8 @@ def stream_groups(
         compute=ray.data.ActorPoolStrategy(
             min_size=settings.replicas_min,
             max_size=settings.replicas_max,
-            max_tasks_in_flight_per_actor=2 * settings.concurrency,
+            # One at work and one behind it keep an engine full; more would wait here while another replica has none.
+            max_tasks_in_flight_per_actor=_TASKS_PER_ACTOR,
         ),
         num_cpus=settings.num_cpus,
         num_gpus=settings.num_gpus,
