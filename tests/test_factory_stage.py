@@ -277,3 +277,16 @@ def test_the_nano_teacher_is_trained_on_the_prompts_that_the_factory_sends(world
         assert sent == (prompt if prefix else f"{prompt}<think>")
         assert completion.startswith("\n1 " if prefix else "<think>\n1 ")
     assert forced > 5
+
+
+def test_text_that_no_file_takes_is_set_aside(world: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in _marked(24, 6)]
+    rows[3]["task"]["input"] += " \ud800"
+    rows[5]["task"]["rubric"]["criteria"][0]["description"] += " \udfff"
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(settings(world, tmp_path / "made", sources=[{"path": str(file), "name": "nano"}]))
+    funnel = {f["filter"]: f for f in read_json(tmp_path / "made" / "funnel.json")}
+    assert (funnel["read"]["in"], funnel["prompts"]["out"]) == (24, 22)
+    aside = read_json(tmp_path / "made" / "set_aside.json")
+    assert len(aside) == 2 and all("surrogates" in a["reason"] or "unicode" in a["reason"] for a in aside), aside

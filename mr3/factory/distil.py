@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from msgspec import json
 
 from mr3.factory.asking import AskWorker
 from mr3.factory.config import Asked, AskedModel, Difficulty, FactoryConfig
@@ -93,7 +93,7 @@ def _graded(
     for group, payload in _answers(config, settings.student, asks, before.parts, store, total):
         kept, _, samples = payload.rpartition(SEPARATOR)
         row = read_head(kept)
-        yield group, kept, row, right_of(json.loads(samples)[settings.strategy], row["gold"])
+        yield group, kept, row, right_of(json.decode(samples)[settings.strategy], row["gold"])
 
 
 def grade(

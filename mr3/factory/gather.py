@@ -5,7 +5,6 @@ Decontamination comes before the teacher, because an answer to a row that is dro
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
+from msgspec import json
 
 from mr3.factory.config import FactoryConfig
 from mr3.factory.contamination import Index
@@ -40,9 +40,9 @@ class Seen:
         self._sorted: npt.NDArray[np.uint64] = np.empty(0, dtype=np.uint64)
         self._new: set[int] = set()
 
-    def add(self, key: str) -> bool:
+    def add(self, key: bytes) -> bool:
         """Whether the key is new."""
-        mark = xxhash.xxh3_64_intdigest(key.encode("utf-8", "surrogatepass"))
+        mark = xxhash.xxh3_64_intdigest(key)
         place = int(np.searchsorted(self._sorted, np.uint64(mark)))
         if mark in self._new or (place < len(self._sorted) and int(self._sorted[place]) == mark):
             return False
@@ -54,11 +54,11 @@ class Seen:
         return True
 
 
-def content_key(task: Task) -> str:
+def content_key(task: Task) -> bytes:
     """What makes two rows the same task: all but the ids and the wording of the rubric."""
     rubric = [[c.name for c in task.rubric.criteria], sorted(task.rubric.levels)]
     asked = task.input if isinstance(task.input, str) else [[m.role, m.content] for m in task.input]
-    return json.dumps([task.mode, asked, task.responses, task.options, task.reference, rubric], ensure_ascii=False)
+    return json.encode([task.mode, asked, task.responses, task.options, task.reference, rubric])
 
 
 def build_index(config: FactoryConfig) -> Index:
@@ -91,8 +91,13 @@ class Gatherer:
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)
                     continue
+                try:
+                    reason = self._twice(row)
+                except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
+                    self.read.drop("not_unicode", row.task.language, name)
+                    self._aside(name, ascii(row.key), str(error))
+                    continue
                 self.read.keep(row.task.language, name)
-                reason = self._twice(row)
                 if reason is None:
                     self.duplicates.keep(row.task.language, name)
                     yield row
@@ -100,7 +105,7 @@ class Gatherer:
                     self.duplicates.drop(reason, row.task.language, name)
 
     def _twice(self, row: Labelled) -> str | None:
-        if not self._ids.add(row.key):
+        if not self._ids.add(row.key.encode()):
             return "same_id"
         return None if self._contents.add(content_key(row.task)) else "same_task"
 

@@ -6,9 +6,10 @@ read plain JSON. What is made of a row is put behind it, so nothing has to be jo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, TypedDict, cast
+
+from msgspec import json
 
 from mr3.factory.prompting import Prompter, Shown
 from mr3.prompts import Rendered
@@ -54,19 +55,19 @@ def make_row(labelled: Labelled, prompter: Prompter, strategies: Sequence[Strate
         "labels": list(task.labels),
     }
     parts = (head, prompter.prompts(labelled, strategies))
-    return SEPARATOR.join(json.dumps(part, ensure_ascii=False, separators=(",", ":")) for part in parts)
+    return SEPARATOR.join(json.encode(part).decode() for part in parts)
 
 
 def read_head(payload: str) -> Head:
     """What filters need of a payload's row."""
-    head: Head = json.loads(payload.partition(SEPARATOR)[0])
+    head: Head = json.decode(payload.partition(SEPARATOR)[0])
     return head
 
 
 def read_row(payload: str) -> Row:
     """The row of a payload, whatever stands behind it."""
     head, prompts = payload.split(SEPARATOR, 2)[:2]
-    return cast("Row", {**json.loads(head), "prompts": json.loads(prompts)})
+    return cast("Row", {**json.decode(head), "prompts": json.decode(prompts)})
 
 
 def rendered(row: Row, strategy: Strategy) -> Rendered:
@@ -77,4 +78,4 @@ def rendered(row: Row, strategy: Strategy) -> Rendered:
 
 def told(payload: str) -> list[Any]:
     """What was put behind the row, in order."""
-    return [json.loads(part) for part in payload.split(SEPARATOR)[2:]]
+    return [json.decode(part) for part in payload.split(SEPARATOR)[2:]]
