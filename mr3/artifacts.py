@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,17 @@ def hash_path(path: Path) -> str:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1_024)
+def _hash_of_state(path: Path, size: int, mtime_ns: int, inode: int) -> str:
+    return hash_path(path)
+
+
+def hash_unchanged(file: Path) -> str:
+    """`hash_path` of a file, read again only when its size, time or inode changed: weights are large."""
+    state = file.stat()
+    return _hash_of_state(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
 
 
 def require_folder(path: str | Path, what: str, make: str) -> Path:

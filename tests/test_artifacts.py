@@ -9,7 +9,7 @@ from typing import ClassVar
 import pytest
 
 from mr3 import artifacts
-from mr3.artifacts import hash_path, metrics_of, require_folder, stage_run, write_atomic, write_json
+from mr3.artifacts import hash_path, hash_unchanged, metrics_of, require_folder, stage_run, write_atomic, write_json
 from mr3.cli.state import is_current
 from mr3.config import StageConfig
 
@@ -106,6 +106,17 @@ def test_hashes_follow_names_and_contents(tmp_path: Path) -> None:
     second = hash_path(folder)
     (folder / "b").write_text("y")
     assert len({first, second, hash_path(folder)}) == 3
+
+
+def test_a_file_is_hashed_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "weights"
+    file.write_text("one")
+    assert hash_unchanged(file) == hash_path(file)
+    read = []
+    monkeypatch.setattr(artifacts, "hash_path", lambda path: read.append(path) or hash_path(path))
+    assert hash_unchanged(file) == hash_path(file) and not read
+    file.write_text("two")
+    assert hash_unchanged(file) == hash_path(file) and len(read) == 1
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from mr3.artifacts import hash_path
+from mr3.artifacts import hash_unchanged
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
 from mr3.judge_card import FILE, JudgeCard, load_card
 from mr3.prompts import TextsName
@@ -177,4 +177,4 @@ class JudgeConfig(BaseModel):
         files = sorted({file for pattern in _DECISIVE for file in folder.glob(pattern) if file.is_file()})
         if not files:
             raise ValueError(f"{folder} holds no model: expected config.json and weights in it")
-        return stable_hash({f.name: hash_path(f) for f in files}, length=16)
+        return stable_hash({f.name: hash_unchanged(f) for f in files}, length=16)
