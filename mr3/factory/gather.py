@@ -22,6 +22,7 @@ from mr3.factory.funnel import Filter
 from mr3.factory.parts import PartWriter, Step
 from mr3.factory.prompting import Prompter
 from mr3.factory.rows import make_row
+from mr3.parsing.parsed import encodable
 from mr3.records import Task
 from mr3.sources import Labelled, SetAside, input_texts, open_source
 from mr3.sources.opening import source_name, task_text
@@ -95,7 +96,7 @@ class Gatherer:
                     reason = self._twice(row)
                 except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
                     self.read.drop("not_unicode", row.task.language, name)
-                    self._aside(name, ascii(row.key), str(error))
+                    self._aside(name, encodable(row.key), str(error))
                     continue
                 self.read.keep(row.task.language, name)
                 if reason is None:
