@@ -102,8 +102,8 @@ def run() -> Result:
         ids, twice = _stored_twice(store)
         same = same_tables(root / "killed" / "label", root / "calm" / "label")
         again = _judged(log) - calm["verdicts"]
-    # What one process may have given to its engine at once: batches of each of the tasks that it runs side by side.
-    flight = BATCH * RESPONSES * 2 * CONCURRENCY**2
+    # What a run may have given to its one engine and not stored: each task's batches, and a replica holds two tasks.
+    flight = BATCH * RESPONSES * 2 * CONCURRENCY
     return Result(
         {
             "lost": calm["verdicts"] - last["verdicts"],

@@ -16,7 +16,7 @@ from mr3.checking import compare, load_checker
 from mr3.config import StageConfig
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
-from mr3.records import Task
+from mr3.records import Task, stable_hash
 from mr3.rubrics import Rubric
 from mr3.stage import stage_main
 
@@ -34,6 +34,7 @@ class PolicyEvalConfig(StageConfig):
     rubric: Rubric = Field(description="the house rubric; criteria named as the checker names them")
     generation: Generation = Generation()
     judge: JudgeConfig | None = Field(None, description="the judge's own opinion, reported beside the checkers'")
+    judge_prompts: int | None = Field(None, ge=1, description="ask the judge about so many prompts, drawn by the seed")
     store: Path = Path("store/verdicts")
     stream: StreamSettings = StreamSettings()
 
@@ -72,6 +73,14 @@ def by_checkers(
             n: paired_bootstrap([float(c[n]) for c in after], [float(c[n]) for c in before]) for n in names
         },
     }
+
+
+def drawn(prompts: Sequence[Prompt], count: int | None, seed: int) -> list[Prompt]:
+    """`count` of the prompts by a hash of their ids (all where None), in their order."""
+    if count is None or count >= len(prompts):
+        return list(prompts)
+    chosen = set(sorted((p.id for p in prompts), key=lambda name: stable_hash("judged", seed, name))[:count])
+    return [p for p in prompts if p.id in chosen]
 
 
 def by_judge(
@@ -141,7 +150,8 @@ def _evaluate(config: PolicyEvalConfig, folder: Path, metrics: dict[str, Any]) -
         metrics.update(by_checkers(prompts, checks[0], checks[1], criteria))
         truth = {p.id: compare(criteria, b, a) for p, a, b in zip(prompts, checks[0], checks[1], strict=True)}
         if config.judge is not None:
-            metrics.update(by_judge(config, config.judge, prompts, texts[0], texts[1], truth))
+            asked = drawn(prompts, config.judge_prompts, config.seed)
+            metrics.update(by_judge(config, config.judge, asked, texts[0], texts[1], truth))
     rows = [
         {
             "prompt_id": p.id,

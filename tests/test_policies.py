@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from trl import DPOConfig
 
-from dpo.policy_eval import by_checkers, win_points
+from dpo.policy_eval import by_checkers, drawn, win_points
 from dpo.pool import PoolConfig, cap_own
-from dpo.sampling import Prompt, read_prompts, request_seed
+from dpo.sample import SampleConfig
+from dpo.sample import run as run_sample
+from dpo.sampling import Generation, Prompt, read_prompts, request_seed, sample_policy
 from dpo.train import smoothing_from_flips
 from mr3.config import build_config
+from mr3.inference.session import ray_session
 from mr3.training import check_model, last_checkpoint, trl_config
 
 
@@ -119,3 +125,40 @@ def test_every_sample_of_every_prompt_draws_for_itself() -> None:
     seeds = [request_seed(s, f"p{i}", k) for s in range(3) for i in range(300) for k in range(3)]
     assert len(set(seeds)) == len(seeds) and all(0 <= seed < 2**31 for seed in seeds)
     assert request_seed(1, "p1", 0) == request_seed(1, "p1", 0)
+
+
+@given(st.sets(st.text(min_size=1), min_size=1, max_size=40), st.integers(1, 50), st.integers(0, 3), st.randoms())
+def test_the_prompts_that_the_judge_sees_depend_on_ids_and_seed_alone(
+    ids: set[str], count: int, seed: int, mix: random.Random
+) -> None:
+    prompts = [Prompt(name, [], "en", {}) for name in ids]
+    mixed = mix.sample(prompts, len(prompts))
+    chosen = drawn(prompts, count, seed)
+    assert {p.id for p in chosen} == {p.id for p in drawn(mixed, count, seed)}
+    assert len(chosen) == min(count, len(prompts))
+    assert drawn(prompts, None, seed) == prompts
+
+
+@pytest.mark.slow
+def test_sampled_responses_wait_in_the_store_for_the_stage_that_needs_them(tmp_path: Path) -> None:
+    prompts = [
+        {"prompt_id": f"p{i}", "prompt": f"cats: {i}, dogs: 2.", "language": "en", "meta": "{}"} for i in range(6)
+    ]
+    pq.write_table(pa.Table.from_pylist(prompts), tmp_path / "prompts.parquet")
+    generation = {
+        "sampling": {"temperature": 1.0, "max_tokens": 8},
+        "engine": {"kv_cache_memory_bytes": 1 << 26},
+        "store": str(tmp_path / "store"),
+    }
+    both = {"prompts": str(tmp_path / "prompts.parquet"), "generation": generation, "seed": 3}
+    sample = {**both, "output_dir": str(tmp_path / "samples"), "model": "mr3/nano/base"}
+    run_sample(build_config(SampleConfig, sample, "test"))
+    rows = pq.read_table(tmp_path / "samples" / "responses.parquet").to_pylist()
+    assert [r["prompt_id"] for r in rows] == [p["prompt_id"] for p in prompts]
+    parts = sorted((tmp_path / "store" / "parts").iterdir())
+    with ray_session():
+        again = sample_policy(
+            "mr3/nano/base", read_prompts(tmp_path / "prompts.parquet"), Generation(**generation), 1, 3
+        )
+    assert {name: made[0].text.strip() for name, made in again.items()} == {r["prompt_id"]: r["text"] for r in rows}
+    assert sorted((tmp_path / "store" / "parts").iterdir()) == parts, "sampled again"

@@ -49,6 +49,7 @@ STAGES: dict[str, Stage] = {
     "rubric-generate": Stage("mr3.rubrics.generate", "rubrics written by a teacher model", "RubricGenerateConfig"),
     "rubric-refine": Stage("mr3.refinement.stage", "improve a rubric on labelled tasks for a judge", "RefineConfig"),
     "pool": Stage("dpo.pool", "sample responses of several policies (off-policy)", "PoolConfig"),
+    "sample": Stage("dpo.sample", "sample responses of one policy", "SampleConfig"),
     "label": Stage("rewards.label", "judge a pool and make preference pairs", "LabelConfig"),
     "pairs": Stage("rewards.selection.stage", "choose preference pairs from labels, with a funnel", "PairsConfig"),
     "audit": Stage("rewards.audit", "what can be said of labels: outcomes, biases, agreement, canaries", "AuditConfig"),

@@ -14,6 +14,8 @@ _STARTS = 3
 _TOO_LATE = "timed out during startup"
 OBJECT_STORE_BYTES = 1 << 30
 """What flows between our actors is text: Ray's own choice, a third of the memory, would fill up on a long run."""
+BLOCK_BYTES = 8 << 20
+"""A block of Ray Data. Its own choice, 128 MB, is what each of its processes holds of a long pool, more than once."""
 
 
 def _start(cpus: int, settings: dict[str, Any]) -> None:
@@ -49,6 +51,8 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     # Else Ray Data (2.60) starts 32 processes to read the footers of a pool's Parquet parts: 3 GB, and their start.
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
+    # Arrow's own pool (mimalloc) keeps what it has freed; each of Ray Data's processes would hold its largest block.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
@@ -64,6 +68,7 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
         _start(cpus or 16, settings)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    context.target_max_block_size = BLOCK_BYTES
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         yield ray.get_runtime_context().gcs_address
