@@ -16,7 +16,7 @@ def main(config_file: str, result: str) -> None:
     """Run it on one core; imports are not counted, the rest is."""
     import datasets  # noqa: F401
     import pyarrow.parquet  # noqa: F401
-    import transformers  # noqa: F401
+    from transformers import AutoTokenizer  # noqa: F401  (the tokenizers alone bring torch with them)
 
     from benchmarks.told_engine import ToldEngine
     from mr3.factory.config import FactoryConfig
