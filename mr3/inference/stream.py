@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Source = str | Path | Sequence[dict[str, str]]
 _TASKS_PER_ACTOR = 2
+_FEEDERS = 2
+"""Ray Data's own tasks at a time (reading, cutting). Free to, it starts one process for each logical CPU, and keeps it."""
 
 
 class StreamSettings(BaseModel):
@@ -68,6 +70,8 @@ def stream_groups(
         max_concurrency=settings.concurrency,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}},
     )
+    options = results.context.execution_options
+    options.resource_limits = options.resource_limits.copy(cpu=settings.replicas_max * settings.num_cpus + _FEEDERS)
     try:
         for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
             yield from zip(batch["group"], batch["payload"], strict=True)
