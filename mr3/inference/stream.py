@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Source = str | Path | Sequence[dict[str, str]]
 _TASKS_PER_ACTOR = 2
 _FEEDERS = 2
-"""Ray Data's own tasks at a time (reading, cutting). Free to, it starts one process for each logical CPU, and keeps it."""
+"""Ray Data's own tasks at a time (reading, cutting). Else it starts a process for each logical CPU, and keeps it."""
 
 
 class StreamSettings(BaseModel):
