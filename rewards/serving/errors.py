@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, get_args
 
+from mr3.parsing.parsed import encodable
 from rewards.serving.schema import ErrorBody, ErrorDetail
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def error_response(error: ApiError) -> Response:
     """The error as an HTTP response."""
     from starlette.responses import Response
 
-    detail = ErrorDetail(message=_clean(error.message), type=_kind(error.status), code=error.code)
+    detail = ErrorDetail(message=encodable(error.message), type=_kind(error.status), code=error.code)
     body = ErrorBody(error=detail).model_dump_json()
     return Response(body, error.status, headers=error.headers, media_type="application/json")
 
@@ -57,8 +58,3 @@ def invalid_body(error: ValidationError) -> ApiError:
         lines.append(f"{where[:_CHARS]}: {what[:_CHARS]}")
     more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
     return ApiError(400, "; ".join(lines) + more, code="invalid_body")
-
-
-def _clean(text: str) -> str:
-    """Lone surrogates can't be sent."""
-    return text.encode("utf-8", "replace").decode()
