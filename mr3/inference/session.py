@@ -12,9 +12,8 @@ log = logging.getLogger("mr3.inference")
 NAMESPACE = "mr3"
 _STARTS = 3
 _TOO_LATE = "timed out during startup"
-OBJECT_STORE_BYTES = 256 << 20
-"""What flows between our actors is text, in small blocks. A page of the store that was written once stays in memory, so
-that a long run holds all of it: Ray's own choice would be a third of the machine."""
+OBJECT_STORE_BYTES = 1 << 30
+"""What flows between our actors is text: Ray's own choice, a third of the memory, would fill up on a long run."""
 BLOCK_BYTES = 8 << 20
 """A block of Ray Data. Its own choice, 128 MB, is what each of its processes holds of a long pool, more than once."""
 
@@ -52,9 +51,8 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     # Else Ray Data (2.60) starts 32 processes to read the footers of a pool's Parquet parts: 3 GB, and their start.
     os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
-    # Arrow's own pool (mimalloc) keeps what it has freed, and so does each of glibc's arenas, eight a core by default.
+    # Arrow's own pool (mimalloc) keeps what it has freed; each of Ray Data's processes would hold its largest block.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
