@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trl import DPOConfig
 
-from dpo.policy_eval import by_checkers, drawn, win_points
+from dpo.policy_eval import PolicyEvalConfig, by_checkers, drawn, win_points
 from dpo.pool import PoolConfig, cap_own
 from dpo.sample import SampleConfig
 from dpo.sample import run as run_sample
 from dpo.sampling import Generation, Prompt, read_prompts, request_seed, sample_policy
 from dpo.train import smoothing_from_flips
-from mr3.config import build_config
+from mr3.config import build_config, load_config
 from mr3.inference.session import ray_session
 from mr3.training import check_model, last_checkpoint, trl_config
 
@@ -137,6 +137,13 @@ def test_the_prompts_that_the_judge_sees_depend_on_ids_and_seed_alone(
     assert {p.id for p in chosen} == {p.id for p in drawn(mixed, count, seed)}
     assert len(chosen) == min(count, len(prompts))
     assert drawn(prompts, None, seed) == prompts
+
+
+def test_the_demo_samples_its_start_as_policy_eval_will_ask_for_it() -> None:
+    early = load_config(SampleConfig, Path("configs/nano/policy-samples.yaml"))
+    late = load_config(PolicyEvalConfig, Path("configs/nano/policy-eval.yaml"))
+    assert (early.model, early.prompts, early.seed, early.samples) == (late.before, late.prompts, late.seed, 1)
+    assert early.generation == late.generation, "else policy-eval samples everything again"
 
 
 @pytest.mark.slow
