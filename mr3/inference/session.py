@@ -49,8 +49,6 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     # Else one idle Python process per logical CPU starts with the session: half a minute of a core for 16.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
-    # Else Ray Data (2.60) starts 32 processes to read the footers of a pool's Parquet parts: 3 GB, and their start.
-    os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")
     # Arrow's own pool (mimalloc) keeps what it has freed; each of Ray Data's processes would hold its largest block.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")

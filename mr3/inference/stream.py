@@ -5,16 +5,26 @@ A group is what must stay together on one replica (all judgements of one prompt)
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from mr3.inference.slices import Slices
+
+log = logging.getLogger(__name__)
 Source = str | Path | Sequence[dict[str, str]]
 _TASKS_PER_ACTOR = 2
-_FEEDERS = 2
-"""Ray Data's own tasks at a time (reading, cutting). Else it starts a process for each logical CPU, and keeps it."""
+_TASKS_PER_FEED = 1024
+_FEEDERS = 1
+"""Ray Data's own tasks at a time (counting, cutting). Else it starts a process for each logical CPU, and keeps it."""
+
+
+_ERROR = "\0error"
+"""The group under which a worker's ValueError comes back: Ray would end the run with a traceback of its own."""
 
 
 class StreamSettings(BaseModel):
@@ -47,18 +57,20 @@ def stream_groups(
     import ray
 
     if isinstance(source, str | Path):
-        # A task hands over its results at its end: small ones, so that they flow, and that a death costs little.
-        rows = settings.batch_groups * settings.concurrency
-        data = ray.data.read_parquet(str(source)).repartition(target_num_rows_per_block=rows)
+        slices = Slices.of(source, settings.batch_groups)
+        if not len(slices):
+            return
+        data, size = _numbers(len(slices), settings), 1
     else:
         if not source:
             return
-        blocks = max(1, min(64, len(source) // settings.batch_groups))
+        slices, size = None, settings.batch_groups
+        blocks = max(1, min(64, len(source) // size))
         data = ray.data.from_items(list(source), override_num_blocks=blocks)
     results = data.map_batches(
-        worker,
-        fn_constructor_kwargs=worker_kwargs,
-        batch_size=settings.batch_groups,
+        StreamWorker,
+        fn_constructor_kwargs={"worker": worker, "arguments": worker_kwargs, "slices": slices},
+        batch_size=size,
         compute=ray.data.ActorPoolStrategy(
             min_size=settings.replicas_min,
             max_size=settings.replicas_max,
@@ -72,19 +84,58 @@ def stream_groups(
     )
     options = results.context.execution_options
     options.resource_limits = options.resource_limits.copy(cpu=settings.replicas_max * settings.num_cpus + _FEEDERS)
-    try:
-        for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
-            yield from zip(batch["group"], batch["payload"], strict=True)
-    except ray.exceptions.RayTaskError as error:
-        raise _user_error(error) or error from error
+    for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+        for group, result in zip(batch["group"], batch["payload"], strict=True):
+            if group == _ERROR:
+                raise ValueError(result)
+            yield group, result
 
 
-def _user_error(error: BaseException) -> ValueError | None:
-    """The ValueError that a worker raised, without Ray's wrapping around it."""
-    seen: BaseException | None = error
-    while seen is not None:
-        inner = getattr(seen, "cause", None) or seen.__cause__
-        if isinstance(inner, ValueError):
-            return ValueError(str(inner))
-        seen = inner
-    return None
+class StreamWorker:
+    """What runs in an actor: a worker, and what the stream needs around it.
+
+    Args:
+        slices: where a batch is the number of a slice, what to read it from.
+    """
+
+    def __init__(self, worker: type, arguments: dict[str, Any], slices: Slices | None) -> None:
+        self._slices = slices
+        self._worker: Any = None
+        self._error = ""
+        try:
+            self._worker = worker(**arguments)
+        except ValueError as error:
+            log.warning("the worker can't be made", exc_info=True)
+            self._error = str(error)
+
+    async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One batch; what the worker refuses comes back as an error."""
+        if self._worker is None:
+            return _refusal(self._error)
+        if self._slices is not None:
+            (index,) = batch["id"]
+            batch = self._slices.read(int(index))
+        try:
+            done: dict[str, Any] = await self._worker(batch)
+        except ValueError as error:
+            log.warning("the worker refuses a batch", exc_info=True)
+            return _refusal(str(error))
+        return done
+
+
+def _refusal(error: str) -> dict[str, Any]:
+    return {"group": np.array([_ERROR], dtype=object), "payload": np.array([error], dtype=object)}
+
+
+def _numbers(count: int, settings: StreamSettings) -> Any:
+    """A Ray data set of `count` numbers, cut into tasks.
+
+    A task hands over its results at its end: small ones, so that they flow, that a death costs little, and that every
+    replica gets its share.
+    """
+    import ray
+
+    shares = settings.replicas_max * _TASKS_PER_ACTOR
+    task = max(1, min(settings.concurrency, count // shares))
+    numbers = ray.data.range(count, override_num_blocks=-(-count // (_TASKS_PER_FEED * task)))
+    return numbers.repartition(target_num_rows_per_block=task)
