@@ -18,6 +18,7 @@ from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.workload import base_judge, environment, label_command, label_config, write_pool
 
 SMALL, LARGE = 10_000, 1_000_000
+POINTWISE: dict[str, Any] = {"mode": "pointwise", "pair_rule": "none", "stream": {"batch_groups": 128}}
 _EVERY_S = 2.0
 
 
@@ -59,7 +60,8 @@ def peak_memory(pid: int) -> Iterator[dict[str, float]]:
         thread.join()
 
 
-def _run(config: Path) -> dict[str, float]:
+def run_and_watch(config: Path) -> dict[str, float]:
+    """A label run to its end; its peaks in GB."""
     child = subprocess.Popen(label_command(config), env=environment())
     with peak_memory(child.pid) as found:
         assert child.wait() == 0
@@ -71,10 +73,9 @@ def measure(rows: int) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         pool, model = write_pool(root / "pool.jsonl", rows, 1), base_judge(root / "judge")
-        more: dict[str, Any] = {"mode": "pointwise", "pair_rule": "none", "stream": {"batch_groups": 128}}
-        fresh = _run(label_config(root, pool, model, **more))
-        again = {**more, "output_dir": str(root / "again"), "store": str(root / "store")}
-        return {"fresh": fresh, "resumed": _run(label_config(root / "resumed", pool, model, **again))}
+        fresh = run_and_watch(label_config(root, pool, model, **POINTWISE))
+        again = {**POINTWISE, "output_dir": str(root / "again"), "store": str(root / "store")}
+        return {"fresh": fresh, "resumed": run_and_watch(label_config(root / "resumed", pool, model, **again))}
 
 
 def run() -> Result:
