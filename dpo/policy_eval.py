@@ -126,7 +126,6 @@ def run(config: PolicyEvalConfig) -> None:
     """Write responses.parquet and the metrics."""
     with stage_run("policy-eval", config, [config.prompts, config.before, config.after]) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _evaluate(config, stage.folder, stage.metrics)
 

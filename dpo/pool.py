@@ -94,7 +94,6 @@ def run(config: PoolConfig) -> None:
             require_folder(policy.model, f"model of policy {policy.name!r}", "mr3 sft")
     with stage_run("pool", config, [config.prompts, *(p.model for p in config.policies)]) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _sample(config, stage.folder, stage.metrics)
 

@@ -34,7 +34,6 @@ def run(config: SampleConfig) -> None:
     """Write `output_dir/responses.parquet`: prompt_id, language, sample, text, finish, output_tokens."""
     with stage_run("sample", config, [config.prompts, config.model]) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _sample(config, stage.folder, stage.metrics)
 

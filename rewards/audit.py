@@ -118,7 +118,6 @@ def run(config: AuditConfig) -> None:
         inputs += gold_files(config.gold)
     with stage_run("audit", config, inputs) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         report = audit(config)
         write_json(stage.folder / "audit.json", report)

@@ -202,9 +202,7 @@ def run(config: LabelConfig) -> None:
         raise ValueError(EMPTY)  # before the folder is taken, so that the mended pool can have it
     inputs: list[str | Path] = [*pool_files(config.pool), config.judge.model]
     with stage_run("label", config, inputs) as stage:
-        if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
-        else:
+        if not stage.finished:
             _run(config, stage)
             _say(stage.metrics)
     check_limit(stage.metrics.get("canaries"), config.canaries, stage.folder)

@@ -59,8 +59,8 @@ def run(config: TraceSheetConfig) -> None:
         inputs += [config.import_.sheet / KEY, *config.import_.files]
     with stage_run("trace-sheet", config, inputs) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
-        elif filled is not None:
+            return
+        if filled is not None:
             write_json(stage.folder / "ratings.json", filled)
             stage.metrics = filled
         else:

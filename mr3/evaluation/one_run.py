@@ -158,7 +158,6 @@ def evaluate(config: EvalConfig, loader: TaskLoader) -> None:
     check(config, tasks)  # before the folder is opened: a config that can't work should not claim it
     with stage_run("eval", config, inputs=[*config.files(), config.only_judge.model]) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         judged, speed = _judge(config, tasks, stage)
         stage.metrics |= all_metrics(judged, config.rubric_flip)

@@ -37,7 +37,6 @@ def run(config: EvalConfig) -> None:
     inputs: list[str | Path] = [*config.files(), *(judge.model for judge in config.judges.values())]
     with stage_run("eval", config, inputs=inputs) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         with ray_session():
             for one in runs:

@@ -126,7 +126,6 @@ def run(config: FactoryConfig) -> None:
         config.asked(model)  # a card that does not fit is an error now, not after an hour
     with stage_run("factory", config, _inputs(config)) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _make(config, stage)
 

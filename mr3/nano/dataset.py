@@ -127,7 +127,6 @@ def run(config: DataConfig) -> None:
     """Write all tables of the world into `output_dir`."""
     with stage_run("data", config) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         seed, out = config.seed * 1_000, stage.folder
         counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1))}

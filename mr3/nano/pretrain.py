@@ -199,7 +199,6 @@ def run(config: PretrainConfig) -> None:
     """Train, log, save a Hugging Face folder in `output_dir/model`."""
     with stage_run("nano", config) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         training = _Pretraining(config, stage.folder)
         training.run()

@@ -175,7 +175,6 @@ def run(config: RefineConfig) -> None:
     files = [p for p in (config.tasks if isinstance(config.tasks, Path) else None, config.judge.model) if p]
     with stage_run("rubric-refine", config, inputs=files) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         store = config.store or stage.folder / "store"
         write_json(stage.folder / "sets.json", {p: sorted(i.task.id for i in items) for p, items in sets.items()})

@@ -221,7 +221,6 @@ def run(config: RubricGenerateConfig) -> None:
     """Ask, parse, and write all answers into `output_dir`."""
     with stage_run("rubric-generate", config, inputs=[config.tasks] if config.tasks else []) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         teacher = Teacher(config.teacher, config.store or stage.folder / "store", config.seed)
         languages: dict[str, str] = {}  # only those that the config does not say

@@ -7,7 +7,6 @@ On several GPUs: `accelerate launch --config_file FSDP.yaml -m mr3.sft.stage --c
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from mr3.sft.source import check_data
 from mr3.stage import stage_main
 
 __all__ = ["SftConfig", "main", "run"]
-log = logging.getLogger("mr3.sft")
 
 
 def run(config: SftConfig, callbacks: Sequence[Any] = ()) -> None:
@@ -47,7 +45,6 @@ def run(config: SftConfig, callbacks: Sequence[Any] = ()) -> None:
     inputs: list[str | Path] = [p for p in (config.data, config.replay, config.held_out, config.model) if p is not None]
     with stage_run("sft", config, inputs) as stage:
         if stage.finished:
-            log.info("%s is finished: nothing to do", stage.folder)
             return
         _train(config, stage.folder, stage.metrics, callbacks)
         from mr3.sft.model_card import write_model_card
