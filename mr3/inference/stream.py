@@ -6,6 +6,7 @@ A group is what must stay together on one replica (all judgements of one prompt)
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,9 @@ from mr3.inference.slices import Slices
 log = logging.getLogger(__name__)
 Source = str | Path | Sequence[dict[str, str]]
 _TASKS_PER_ACTOR = 2
+"""One at work and one behind it keep an engine full; more would wait here while another replica has none."""
 _TASKS_PER_FEED = 1024
+"""Tasks for which one of Ray Data's own tasks makes the numbers."""
 _FEEDERS = 1
 """Ray Data's own tasks at a time (counting, cutting). Else it starts a process for each logical CPU, and keeps it."""
 
@@ -67,28 +70,39 @@ def stream_groups(
         slices, size = None, settings.batch_groups
         blocks = max(1, min(64, len(source) // size))
         data = ray.data.from_items(list(source), override_num_blocks=blocks)
-    results = data.map_batches(
-        StreamWorker,
-        fn_constructor_kwargs={"worker": worker, "arguments": worker_kwargs, "slices": slices},
-        batch_size=size,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=settings.replicas_min,
-            max_size=settings.replicas_max,
-            # One at work and one behind it keep an engine full; more would wait here while another replica has none.
-            max_tasks_in_flight_per_actor=_TASKS_PER_ACTOR,
-        ),
-        num_cpus=settings.num_cpus,
-        num_gpus=settings.num_gpus,
-        max_concurrency=settings.concurrency,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}},
-    )
-    options = results.context.execution_options
-    options.resource_limits = options.resource_limits.copy(cpu=settings.replicas_max * settings.num_cpus + _FEEDERS)
+    arguments = {"worker": worker, "arguments": worker_kwargs, "slices": slices}
+    results = _on_actors(data, arguments, size, settings)
     for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
         for group, result in zip(batch["group"], batch["payload"], strict=True):
             if group == _ERROR:
                 raise ValueError(result)
             yield group, result
+
+
+def _on_actors(data: Any, arguments: dict[str, Any], size: int, settings: StreamSettings) -> Any:
+    """The data set's batches of `size` rows through a pool of `StreamWorker`s."""
+    import ray
+
+    with warnings.catch_warnings():
+        # Ray 2.60 takes max_concurrency as one of `ray_remote_args` only, and says that these will go in 2.64.
+        warnings.filterwarnings("ignore", ".*`ray_remote_args` is deprecated", DeprecationWarning)
+        results = data.map_batches(
+            StreamWorker,
+            fn_constructor_kwargs=arguments,
+            batch_size=size,
+            compute=ray.data.ActorPoolStrategy(
+                min_size=settings.replicas_min,
+                max_size=settings.replicas_max,
+                max_tasks_in_flight_per_actor=_TASKS_PER_ACTOR,
+            ),
+            num_cpus=settings.num_cpus,
+            num_gpus=settings.num_gpus,
+            max_concurrency=settings.concurrency,
+            runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}},
+        )
+    options = results.context.execution_options
+    options.resource_limits = options.resource_limits.copy(cpu=settings.replicas_max * settings.num_cpus + _FEEDERS)
+    return results
 
 
 class StreamWorker:
