@@ -76,14 +76,14 @@ class AskWorker:
         self.desk = JudgeDesk(opened, Store(store))
         self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
         self._asks = [(strategy, samples) for strategy, samples in asks]
+        self._heads: dict[tuple[str, tuple[str, ...]], bytes] = {}
         self._constant = stable_hash("factory", identity, model.card.sampling.model_dump(mode="json"))
 
     def prepare(self, row: Row) -> list[list[Prepared]]:
         """The judgements of one row: per strategy, per sample."""
         found = []
         task = _Task(row["id"], row["mode"], tuple(row["labels"]))
-        # All that the model reads is in the prompt; what else decides the verdict is named here.
-        head = f"{self._constant}\n{task.mode}\n{json.dumps(task.labels)}\n".encode()
+        head = self._head(task)
         for strategy, samples in self._asks:
             prompt, rubric = self._write(rendered(row, strategy)), row["prompts"][strategy]["rubric"]
             digest = hashlib.blake2b(head, digest_size=16)
@@ -92,6 +92,13 @@ class AskWorker:
             items = (cast("JudgeItem", _Item(task, k)) for k in range(samples))
             found.append([Prepared(item, _sample_id(base, item.sample), prompt, rubric) for item in items])
         return found
+
+    def _head(self, task: _Task) -> bytes:
+        """What decides a verdict beside the prompt, in which all is that the model reads. Few tasks differ in it."""
+        key = (task.mode, task.labels)
+        if key not in self._heads:
+            self._heads[key] = f"{self._constant}\n{task.mode}\n{json.dumps(task.labels)}\n".encode()
+        return self._heads[key]
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of rows."""

@@ -72,15 +72,19 @@ class _ByContent:
 
 
 @lru_cache(maxsize=1024)
+def _wanted(labels: tuple[str, ...]) -> str:
+    return json.dumps({"explanation": "...", "score": " | ".join(labels)}, ensure_ascii=False)
+
+
+@lru_cache(maxsize=1024)
 def _system(shared: _ByContent) -> str:
     texts, task = _texts(), shared.task
     head = texts["headings"]
-    wanted = json.dumps({"explanation": "...", "score": " | ".join(task.labels)}, ensure_ascii=False)
     return "\n".join(
         (
             _section(head["instruction"], task.instruction or texts["instruction"][task.mode]),
             _section(head["rubric"], _rubric_lines(task)),
-            _section(head["format"], wanted),
+            _section(head["format"], _wanted(tuple(task.labels))),
         )
     )
 

@@ -51,10 +51,10 @@ class Rubric(BaseModel):
             raise ValueError(f"rubric {self.name!r} has neither criteria nor levels: name at least one criterion")
         for kind in ("name", "description"):
             values = [getattr(c, kind).strip().casefold() for c in self.criteria]
-            twice = sorted({v for v in values if values.count(v) > 1})
-            if twice:
+            if len(set(values)) < len(values):
+                twice = min(v for v in values if values.count(v) > 1)
                 raise ValueError(
-                    f"rubric {self.name!r} has duplicate criteria: the {kind} {twice[0]!r} is used more than "
+                    f"rubric {self.name!r} has duplicate criteria: the {kind} {twice!r} is used more than "
                     "once; merge them or rename one"
                 )
         return self
