@@ -128,6 +128,13 @@ def test_a_batch_that_killed_an_engine_alone_runs_in_parts_and_then_row_by_row(t
     assert [v["attempts"] for v in verdicts] == [3, 3, 3, 4, 4, 4, 3, 3, 3]
 
 
+def test_a_row_that_was_alone_with_a_death_comes_last(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    verdicts = suspects(tmp_path, engine, (ALL[:3], False), (ALL[:3], True), (ALL[:3], True), ([0], True))
+    ids = [v["id"] for v in verdicts]
+    assert [[ids.index(r.id) for r in call] for call in engine.calls] == [ALL[3:], [1], [2], [0]]
+
+
 def test_a_row_that_killed_two_engines_alone_is_never_tried_again(tmp_path: Path) -> None:
     engine = ScriptedEngine(prefers_sixes)
     verdicts = suspects(tmp_path, engine, (ALL, False), ([1], True), ([1], True))

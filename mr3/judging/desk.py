@@ -162,10 +162,13 @@ class JudgeDesk:
         return made
 
     async def _judge_suspects(self, suspects: Sequence[Prepared]) -> dict[str, str]:
-        """Each in the largest group that has killed no engine yet."""
+        """Each in the largest group that has killed no engine yet; a row that was alone with a death comes last.
+
+        So where processes are killed from outside, again and again, it is not the same row each time.
+        """
         made: dict[str, str] = {}
         by_deaths: dict[int, list[Prepared]] = {}
-        for prepared in suspects:
+        for prepared in sorted(suspects, key=lambda p: self._deaths[p.id].single):
             deaths = self._deaths[prepared.id]
             if deaths.single >= _DEATHS_ALONE:
                 # Kept although the engine failed: what kills engines is never tried again.
