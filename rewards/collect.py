@@ -45,7 +45,9 @@ class Counts:
 
     def add(self, language: str, **amounts: int) -> None:
         """Add to the numbers of a language."""
-        self.languages[language].update(amounts)
+        counter = self.languages[language]
+        for name, amount in amounts.items():  # Counter.update takes four times as long for so few
+            counter[name] += amount
 
     def total(self, name: str) -> int:
         """Sum over languages."""
@@ -93,7 +95,8 @@ class Collector:
         self._select(row, comparisons, truths, verdicts)
 
     def _count(self, row: PoolRow, verdicts: Sequence[Verdict], comparisons: Sequence[Comparison]) -> None:
-        self.counts.outcomes.update(v.outcome.value for v in verdicts)
+        for verdict in verdicts:
+            self.counts.outcomes[verdict.outcome.value] += 1
         results = Counter(c.result for c in comparisons)
         self.counts.add(
             row.language,

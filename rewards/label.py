@@ -25,6 +25,7 @@ from pydantic import Field, model_validator
 
 from mr3.artifacts import StageRun, stage_run
 from mr3.checking import compare, load_checker
+from mr3.collection import collect_rarely
 from mr3.config import StageConfig
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
@@ -168,6 +169,7 @@ def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
 
 
 def _run(config: LabelConfig, stage: StageRun) -> None:
+    collect_rarely()
     work = stage.folder / "work"
     draw = CanaryDraw(config.canaries, config.tasks, _truth(config))
     pool = ingest_pool(config.pool, work / "pool", stage.folder / "rejected.jsonl", watch=draw.watch)

@@ -7,13 +7,13 @@ go on after the last whole step, and answers of models are in the store.
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import StageRun, read_json, stage_run, write_atomic, write_json
+from mr3.collection import collect_rarely
 from mr3.factory.config import FactoryConfig
 from mr3.factory.funnel import Filter, check_funnel, table
 from mr3.factory.parts import Step
@@ -74,10 +74,7 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from mr3.factory.gather import gather
     from mr3.factory.output import RowWriter
 
-    gc.collect()
-    # What the imports left is not garbage, and rows that wait for answers are no cycles: look through them rarely.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    collect_rarely()
     out = run.folder
     config, revisions = pinned(config, out / "work" / "revisions.json")
     line = _Line(out / "work")

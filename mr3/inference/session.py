@@ -67,6 +67,7 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.target_max_block_size = BLOCK_BYTES
+    context.memory_usage_poll_interval_s = None  # else a thread per task that reads the process's memory maps
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         yield ray.get_runtime_context().gcs_address

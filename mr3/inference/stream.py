@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from mr3.collection import collect_rarely
 from mr3.inference.slices import Slices
 
 log = logging.getLogger(__name__)
@@ -121,6 +122,7 @@ class StreamWorker:
         except ValueError as error:
             log.warning("the worker can't be made", exc_info=True)
             self._error = str(error)
+        collect_rarely()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch; what the worker refuses comes back as an error."""
