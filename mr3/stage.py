@@ -10,6 +10,7 @@ import argparse
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -67,6 +68,22 @@ def stage_main(
         print(f"mr3 {stage}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+class Every:
+    """Says yes at most once in so many seconds, first after that time: for lines that tell how far a stage is."""
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds = seconds
+        self._said = time.monotonic()
+
+    def __call__(self) -> bool:
+        """Whether it is time for the next line."""
+        now = time.monotonic()
+        if now - self._said < self._seconds:
+            return False
+        self._said = now
+        return True
 
 
 def quiet() -> bool:

@@ -7,6 +7,7 @@ duplicate prompt ids are found on disk: memory doesn't grow with the pool.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sqlite3
@@ -21,9 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mr3.records import PoolRow
+from mr3.stage import Every
 from rewards.pool import Placed, PoolItem, PoolSpec, read_pool
 from rewards.records import SetAside
 
+log = logging.getLogger(__name__)
 _SCHEMA = pa.schema([("group", pa.string()), ("payload", pa.string())])
 _BATCH = 64  # few live rows: with many of them Python's collector takes a third of the time
 EMPTY = "the pool is empty: give a pool with at least one prompt and its responses"
@@ -140,6 +143,7 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
     folder.mkdir(parents=True)
     done = Ingested(folder=folder, part_rows=part_rows)
     seen = _Seen(folder.with_name("seen.sqlite"))
+    tell = Every()
     temporary = rejected.with_name(f".{rejected.name}.tmp")
     held: list[str] = []  # as JSON, not as rows: see _BATCH
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as out:
@@ -153,6 +157,8 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
             if len(held) == part_rows:
                 _write_part(held, done)
                 held = []
+                if tell():
+                    log.info("pool: %d prompts read", done.prompts)
         if held:
             _write_part(held, done)
     seen.close()

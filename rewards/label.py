@@ -31,7 +31,7 @@ from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
 from mr3.records import PoolMode, PoolRow
 from mr3.rubrics import Rubric
-from mr3.stage import stage_main
+from mr3.stage import Every, stage_main
 from rewards.canaries import CanaryDraw, CanarySettings, check_limit
 from rewards.collect import Collector, PairSettings, Truth
 from rewards.estimate import EstimateSettings
@@ -43,7 +43,6 @@ from rewards.spool import Spool
 from rewards.tasks import TaskSettings, check_plan
 
 log = logging.getLogger(__name__)
-_PROGRESS_S = 10.0
 
 
 class LabelConfig(StageConfig):
@@ -133,7 +132,7 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
     from rewards.worker import LabelWorker, new_verdicts, ready_at
 
     pace = Pace()
-    begun = said = time.monotonic()
+    begun, tell = time.monotonic(), Every()
     ready: float | None = None
     store = config.store or config.output_dir / "store"
     work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
@@ -148,8 +147,7 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
             told = ready_at(payload)
             ready = begun if told is None else max(begun, now - (time.time() - told))
         pace.per_s = pace.new / (now - ready) if now > ready else None
-        if now - said > _PROGRESS_S:
-            said = now
+        if tell():
             log.info("%d of %d prompts, %d new verdicts (%.1f/s)", prompts, pool.prompts, pace.new, pace.per_s or 0.0)
     pace.seconds = time.monotonic() - begun
     return pace
@@ -159,12 +157,15 @@ def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
     """Write the tables, part by part in the pool's order."""
     from rewards.worker import Judged
 
+    tell = Every()
     with Collector(config.output_dir, config.tasks, config.pairs, _truth(config)) as collector:
         for number, part in enumerate(pool.parts):
             found = spool.take(number)
             for index, row in read_part(part):
                 collector.prompt(row, Judged.model_validate_json(found.pop(index)).verdicts)
             assert not found, "the stream returned prompts that are not in the pool"
+            if tell():
+                log.info("tables: part %d of %d", number + 1, len(pool.parts))
     return collector
 
 

@@ -203,7 +203,7 @@ def test_the_label_is_in_no_prompt_and_no_id(world: Path) -> None:
     row = next(r for r in nano_rows(9, 1) if r.task.mode == "pairwise")
     prompter = Prompter("compact", Texts())
     worker = object.__new__(asking.AskWorker)
-    worker._constant, worker._asks = "c", [(s, 2) for s in STRATEGIES]  # type: ignore[misc]
+    worker._constant, worker._asks, worker._heads = "c", [(s, 2) for s in STRATEGIES], {}  # type: ignore[misc]
     worker._write = lambda shown: f"{shown.system}\n{shown.user}\n{shown.assistant_prefix}"  # type: ignore[assignment]
     found = []
     for label in ("Assistant A", "Assistant B", "Tie"):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from mr3.stage import quiet
+from mr3.stage import Every, quiet
 
 log = logging.getLogger("mr3.factory")
 T = TypeVar("T")
@@ -18,11 +17,10 @@ def counted(rows: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The same rows, with progress on the way."""
     from tqdm import tqdm
 
-    said = time.monotonic()
+    tell = Every(_EVERY_S)
     with tqdm(total=total, unit="row", desc=what, disable=quiet()) as bar:
         for number, row in enumerate(rows, start=1):
             yield row
             bar.update()
-            if quiet() and time.monotonic() - said > _EVERY_S:
-                said = time.monotonic()
+            if quiet() and tell():
                 log.info("%s: %d of %d rows", what, number, total)

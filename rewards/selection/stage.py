@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import logging
 import shutil
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import StageRun, stage_run, write_atomic
-from mr3.stage import stage_main
+from mr3.stage import Every, stage_main
 from rewards.pairs import Choice, by_lot, pick, standings
 from rewards.selection.candidates import CANDIDATES, Quotas, candidate_row, fitting, held_out
 from rewards.selection.config import PairsConfig
@@ -31,7 +30,6 @@ from rewards.selection.votes import Decision
 from rewards.tables import TableWriter
 
 log = logging.getLogger(__name__)
-_PROGRESS_S = 10.0
 
 
 class Selection:
@@ -82,14 +80,13 @@ def _select(config: PairsConfig, sources: Sequence[Source], stage: StageRun) -> 
     candidates = work / "candidates.parquet"
     splits = ["train", "heldout"] if config.heldout_share else ["train"]
     totals: Counter[str] = Counter()
-    said = time.monotonic()
+    tell = Every()
     with Outputs(stage.folder, config.formats, splits) as outputs:
         with TableWriter(candidates, CANDIDATES) as table:
             selection = Selection(config, sources, outputs, table)
             for prompt in merged(sources, work / "spool", config.seed):
                 selection.prompt(prompt)
-                if time.monotonic() - said > _PROGRESS_S:
-                    said = time.monotonic()
+                if tell():
                     log.info("%d prompts looked at", selection.prompts_by_labels.total())
         quotas = Quotas(candidates, config)
         for rows in fitting(candidates, quotas, config, selection.funnel):
