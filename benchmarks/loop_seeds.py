@@ -20,7 +20,7 @@ from mr3.artifacts import read_json
 
 SEEDS = (0, 1, 2)
 ROOT = Path("runs/seeds")
-_SENSES = {"at_least": "at_least", "above": "at_least", "at_most": "at_most"}
+_SENSES = ("at_least", "above", "at_most")
 
 
 def run_seed(seed: int) -> dict[str, Any]:
@@ -38,14 +38,14 @@ def worst(summaries: Sequence[dict[str, Any]]) -> Result:
     bars: dict[str, Bar] = {}
     seeds: dict[str, list[float | None]] = {}
     for row in summaries[0]["bars"]:
-        plain = [(_SENSES[k], limit) for k, limit in row["bar"].items() if k in _SENSES]
+        plain = [(k, limit) for k, limit in row["bar"].items() if k in _SENSES]
         if not plain:
             continue
         sense, limit = plain[0]
         key = row["key"]
         found = [{r["key"]: r["value"] for r in s["bars"]}.get(key) for s in summaries]
         numbers = [v for v in found if v is not None]
-        choose = min if sense == "at_least" else max
+        choose = max if sense == "at_most" else min
         values[key] = choose(numbers) if len(numbers) == len(found) else None
         bars[key] = Bar(sense, limit)  # type: ignore[arg-type]
         seeds[key] = found

@@ -25,24 +25,27 @@ RESULTS = Path(__file__).parent / "results"
 _FRAMEWORK = {
     "__main__", "fuzzing", "instant", "raw_vllm", "registry", "report", "runs", "served", "throughput", "workload",
 }  # fmt: skip
+_SIGNS = {"at_least": "≥", "above": ">", "at_most": "≤"}
 Value = float | int | None | Mapping[str, float | int | None]
 
 
 @dataclass(frozen=True)
 class Bar:
-    """What a value must reach."""
+    """What a value must reach, or with `above` be more than."""
 
-    sense: Literal["at_least", "at_most"]
+    sense: Literal["at_least", "above", "at_most"]
     limit: float
 
     def met_by(self, value: float | None) -> bool:
         """A missing value reaches nothing."""
         if value is None:
             return False
+        if self.sense == "above":
+            return value > self.limit
         return value >= self.limit if self.sense == "at_least" else value <= self.limit
 
     def __str__(self) -> str:
-        return f"{'≥' if self.sense == 'at_least' else '≤'} {self.limit:g}"
+        return f"{_SIGNS[self.sense]} {self.limit:g}"
 
 
 @dataclass

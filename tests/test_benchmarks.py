@@ -102,4 +102,5 @@ def summary(accuracy: float | None, failed: float) -> dict[str, Any]:
 def test_the_worst_seed_counts_in_the_sense_of_each_bar() -> None:
     result = worst([summary(0.95, 0.0), summary(0.91, 0.02), summary(0.99, 0.01)])
     assert result.value == {"accuracy": 0.91, "failed": 0.02} and result.n == 3
+    assert not Bar("above", 0.5).met_by(0.5) and Bar("above", 0.5).met_by(0.51), "a tie is not more"
     assert worst([summary(0.95, 0.0), summary(None, 0.0)]).value == {"accuracy": None, "failed": 0.0}
