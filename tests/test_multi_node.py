@@ -51,7 +51,7 @@ def replicas_on(node: Any) -> list[int]:
     found = []
     for worker in raylet.children(recursive=True):
         try:
-            if "LabelWorker" in " ".join(worker.cmdline()):
+            if "StreamWorker" in " ".join(worker.cmdline()):
                 found.append(worker.pid)
         except psutil.NoSuchProcess:
             continue
