@@ -2,7 +2,7 @@
 
 64 clients at once on both sides, one task to a call (`ratio`) or 16 (`ratio_batches`), the sides in turn in one Ray
 session. Both sides begin with tasks in the client's memory and end with results there. Each ingress has a session of
-its own; `ratio` is that of the default one, `haproxy` stands beside it.
+its own; `ratio` is that of the default one, Ray Serve's own `proxy` stands beside it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from benchmarks.served import CLIENTS, KEY, demo_tasks, direct_judge, on_the_wir
 from mr3.records import Task
 from mr3.stats import paired_bootstrap
 from rewards.serving.client import JudgeClient
-from rewards.serving.config import ServeConfig
 from rewards.serving.ingress import Ingress, prepare_ingress
 from rewards.serving.schema import JudgeResult
 
@@ -28,7 +27,6 @@ _ROUNDS = 4
 _TASKS = 384
 _WARM = 64
 _BATCH = 16
-_DEFAULT: Ingress = ServeConfig.model_fields["ingress"].default
 Ask = Callable[[Sequence[Task]], Awaitable[list[JudgeResult]]]
 
 
@@ -65,19 +63,19 @@ def _ratio(rates: dict[str, list[float]], kind: str = "") -> float:
     return sum(rates[f"http{kind}"]) / sum(rates[f"direct{kind}"])
 
 
-def _through(ingress: Ingress, tasks: Sequence[Task]) -> dict[str, list[float]]:
-    """The rates of both sides with one ingress, in a Ray session of its own."""
+def _through(ingress: Ingress, tasks: Sequence[Task]) -> tuple[str, dict[str, list[float]]]:
+    """What passed requests on with that setting, and the rates of both sides, in a Ray session of its own."""
     from mr3.inference.session import ray_session
 
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
-        prepare_ingress(ingress, Path(folder))
+        used = "haproxy" if prepare_ingress(ingress, Path(folder)) else "proxy"
         try:
             with ray_session() as address:
                 actor = direct_judge()
                 os.environ["RAY_ADDRESS"] = address
                 with server(Path(folder), "--ingress", ingress) as url:
-                    return asyncio.run(_measure(url, actor, tasks))
+                    return used, asyncio.run(_measure(url, actor, tasks))
         finally:
             os.environ.clear()
             os.environ.update(before)
@@ -86,22 +84,27 @@ def _through(ingress: Ingress, tasks: Sequence[Task]) -> dict[str, list[float]]:
 def run() -> Result:
     """Both sides in turn; ratios of their mean rates."""
     tasks = demo_tasks()[:_TASKS]
-    found: dict[Ingress, dict[str, list[float]]] = {name: _through(name, tasks) for name in ("proxy", "haproxy")}
-    rates = found[_DEFAULT]
+    used, rates = _through("auto", tasks)
+    _, through_proxy = _through("proxy", tasks)
     by_round = [h / d for h, d in zip(rates["http"], rates["direct"], strict=True)]
     mean = {side: sum(values) / len(values) for side, values in rates.items()}
-    ratios = {f"{name}{kind}": _ratio(found[name], kind) for name in found for kind in ("", "_batches")}
     return Result(
         {
             "ratio": _ratio(rates),
             "ratio_batches": _ratio(rates, "_batches"),
             "verdicts_per_s": mean["http"],
-            **ratios,
+            "proxy": _ratio(through_proxy),
+            "proxy_batches": _ratio(through_proxy, "_batches"),
         },
         n=_ROUNDS,
         interval=paired_bootstrap(by_round, [0.0] * _ROUNDS)["interval"],
         baseline={"name": "a direct Ray actor", "verdicts_per_s": mean["direct"]},
-        details={"rates": found, "ingress": _DEFAULT, "tasks": len(tasks), "clients": CLIENTS},
+        details={
+            "rates": {"auto": rates, "proxy": through_proxy},
+            "auto": used,
+            "tasks": len(tasks),
+            "clients": CLIENTS,
+        },
     )
 
 

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from rewards.serving.client import JudgeClient
-from rewards.serving.ingress import prepare_ingress
 from rewards.serving.schema import JudgeTask
 from tests.rewards_support import make_judge
-from tests.serving_support import HOUSE, KEY
+from tests.server_process import HEADERS, ROOT, TASK, Server, command
+from tests.serving_support import KEY
 
-ROOT = Path(__file__).resolve().parents[1]
-TASK = {"mode": "binary", "input": "2 + 2?", "responses": ["4"], "rubric": HOUSE.model_dump(mode="json")}
-HEADERS = {"authorization": f"Bearer {KEY}"}
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "mr3.cli.main", "serve", "--config", str(ROOT / "configs/nano/serve.yaml"), *words]
+LIMITS = ["--limits.tasks_in_flight", "64", "--limits.tasks_per_request", "64", "--limits.body_bytes", "20000"]
 
 
 @pytest.mark.parametrize(
@@ -58,64 +51,21 @@ def test_a_port_in_use_is_a_users_mistake(tmp_path: Path) -> None:
     assert done.returncode == 2 and f"can't listen on 127.0.0.1:{port}" in done.stderr
 
 
-def test_haproxy_is_prepared_before_ray_starts_or_not_at_all(tmp_path: Path) -> None:
-    environment = {"RAY_SERVE_HAPROXY_NBTHREAD": "4"}
-    assert prepare_ingress("proxy", tmp_path, environment) == {} and len(environment) == 1
-    prepare_ingress("haproxy", tmp_path, environment)
-    assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1" and environment["RAY_SERVE_HAPROXY_NBTHREAD"] == "4"
-    ports = {value for name, value in environment.items() if name.endswith("_PORT")}
-    assert len(ports) == 3
-    assert prepare_ingress("haproxy", tmp_path, {**environment, "RAY_ADDRESS": "somewhere"}) == {}
-    with pytest.raises(ValueError, match="runs already"):
-        prepare_ingress("haproxy", tmp_path, {"RAY_ADDRESS": "somewhere"})
-
-
-class Server:
-    """A running server and what it wrote."""
-
-    def __init__(self, folder: Path, model: Path, ingress: str) -> None:
-        self.folder = folder
-        words = ["--output_dir", str(folder), "--judge.model", str(model), "--port", "0", "--replicas.max", "1"]
-        words += [
-            "--ingress",
-            ingress,
-            "--api_keys_env",
-            "MR3_TEST_KEYS",
-            "--limits.body_bytes",
-            "20000",
-            "--model_name",
-            "tiny",
-        ]
-        words += ["--limits.tasks_in_flight", "64", "--limits.tasks_per_request", "64"]
-        self.log = (folder / "server.log").open("w")
-        environment = {**os.environ, "MR3_TEST_KEYS": KEY}
-        self.process = subprocess.Popen(command(*words), stderr=self.log, cwd=ROOT, env=environment)
-
-    def text(self) -> str:
-        return (self.folder / "server.log").read_text()
-
-    def wait_ready(self) -> str:
-        for _ in range(900):
-            assert self.process.poll() is None, self.text()
-            if (self.folder / "server.json").is_file():
-                url: str = json.loads((self.folder / "server.json").read_text())["url"]
-                return url
-            time.sleep(0.2)
-        raise AssertionError(f"not ready: {self.text()}")
-
-
 @pytest.fixture(params=["proxy", "haproxy"])
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     model = make_judge(tmp_path / "judge", max_output_tokens=400)
     (tmp_path / "serve").mkdir()
-    started = Server(tmp_path / "serve", model, request.param)
-    try:
+    with closing(
+        Server(tmp_path / "serve", model, "--replicas.max", "1", "--ingress", request.param, *LIMITS)
+    ) as started:
         yield started
-    finally:
-        if started.process.poll() is None:
-            started.process.kill()
-            started.process.wait()
-        started.log.close()
+
+
+def _addresses_of_haproxy(server: Server) -> set[str]:
+    """The addresses at which the server's HAProxy listens; none where it has no HAProxy."""
+    family = [p for p in psutil.Process(server.process.pid).children(recursive=True) if p.name() == "haproxy"]
+    heard = [c.laddr for p in family for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    return {where.ip for where in heard}
 
 
 async def _answers(url: str) -> None:
@@ -163,7 +113,7 @@ async def _drains(url: str, server: Server) -> None:
         last = asyncio.create_task(http.post("/v1/judge", json={"tasks": [TASK] * 64}))
         await asyncio.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
-        refused = 200
+        refused: int | None = 200
         while refused not in (503, None) and not last.done():
             await asyncio.sleep(0.05)
             try:
@@ -177,10 +127,25 @@ async def _drains(url: str, server: Server) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_server_that_is_killed_leaves_nobody_on_its_port(server: Server) -> None:
+    url = server.wait_ready()
+    server.process.kill()
+    for _ in range(600):
+        try:
+            httpx.get(f"{url}/health")
+        except httpx.TransportError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("somebody answers there still")
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_life_of_a_server(server: Server) -> None:
     url = server.wait_ready()
     assert f"ready on {url}" in server.text()
+    assert _addresses_of_haproxy(server) == ({"127.0.0.1"} if "haproxy" in server.more else set())
 
     async def life() -> None:
         await _answers(url)

@@ -25,8 +25,6 @@ _TASKS_PER_FEED = 1024
 """Tasks for which one of Ray Data's own tasks makes the numbers."""
 _FEEDERS = 1
 """Ray Data's own tasks at a time (counting, cutting). Else it starts a process for each logical CPU, and keeps it."""
-
-
 _ERROR = "\0error"
 """The group under which a worker's ValueError comes back: Ray would end the run with a traceback of its own."""
 

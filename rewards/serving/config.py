@@ -76,9 +76,9 @@ class ServeConfig(StageConfig):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65_535, description="0 takes a free one")
     ingress: Ingress = Field(
-        "proxy",
-        description="what passes requests to replicas: Ray Serve's proxy, or haproxy (cheaper per request; new in Ray, "
-        "and its statistics page listens on all interfaces)",
+        "auto",
+        description="what passes requests to replicas: proxy (Ray Serve's own), haproxy (cheaper per request), or auto "
+        "(haproxy where this machine has it and Ray is started here, else proxy)",
     )
     proxies: Literal["head", "every"] = Field("every", description="listen on the head node, or on every node")
     api_keys_env: str | None = Field(None, description="environment variable with keys, separated by commas")
