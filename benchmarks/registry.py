@@ -45,7 +45,8 @@ class Bar:
         return value >= self.limit if self.sense == "at_least" else value <= self.limit
 
     def __str__(self) -> str:
-        return f"{_SIGNS[self.sense]} {self.limit:g}"
+        whole = float(self.limit).is_integer()
+        return f"{_SIGNS[self.sense]} {self.limit:{',.0f' if whole else 'g'}}"
 
 
 @dataclass
