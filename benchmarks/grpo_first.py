@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.registry import Benchmark, Result
+from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.runs import metrics, mr3
 
 ROOT = Path("runs/grpo")
@@ -17,6 +17,7 @@ def run() -> Result:
 
     mr3("demo", "--config", "configs/nano-grpo/demo.yaml")
     rows = table([ROOT / arm for arm in _ARMS])
+    start = rows[0]["accuracy"]["value"]
     versus = table([ROOT / "eval-sft", ROOT / "eval-grpo"])[1]
     values: dict[str, float | None] = {
         f"accuracy.{arm.removeprefix('eval-')}": row["accuracy"]["value"] for arm, row in zip(_ARMS, rows, strict=True)
@@ -27,6 +28,7 @@ def run() -> Result:
     }
     grpo = metrics(ROOT / "grpo")
     values |= {
+        "room_of_start": 1 - start,
         "grpo_minus_sft": versus["difference"]["value"],
         "groups_without_variance": grpo["groups_without_variance"],
     }
@@ -47,4 +49,9 @@ def run() -> Result:
     )
 
 
-BENCHMARK = Benchmark("grpo-first", "GRPO (correctness) against the same tokens of further SFT, one seed", run)
+BENCHMARK = Benchmark(
+    "grpo-first",
+    "GRPO (correctness) against the same tokens of further SFT, from a judge of 0.70 to 0.85, one seed",
+    run,
+    bars={"accuracy.start": Bar("at_least", 0.70), "room_of_start": Bar("at_least", 0.15)},
+)
