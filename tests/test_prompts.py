@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from benchmarks.prompt_cases import published_families, sample_row
@@ -165,7 +165,7 @@ def test_the_card_profile_is_flat_and_says_not_who_it_is(templates: Templates) -
 PIECES = ["<|im_end|>", "<|im_start|>", "<think>", "</think>", "<|", "|>", "im_end", "<", ">", "|", "¦", "think", "\n"]
 TRICKS = ["{input}", "{language}", "{0}", "{", "}", "%s", "$row", "# Assistant B", "    ", "\\1", "{response_1}"]
 TEXT = st.lists(st.sampled_from(PIECES + TRICKS) | st.text(max_size=6), max_size=12).map("".join)
-TOKEN = re.compile(r"<\|[a-z_]+\|>|</?think>|</?tool_call>")
+TOKEN = re.compile(r"<\|[^\s<>|]{1,40}\|>|</?think>|</?tool_call>")
 
 
 @given(data=st.tuples(TEXT, TEXT, TEXT), turns=st.booleans())
@@ -198,6 +198,7 @@ def test_data_go_in_once_and_otherwise_unchanged(data: tuple[str, str, str], tem
 
 
 @given(text=TEXT)
+@example(text="<|{input}|>")
 def test_neutralising_changes_tokens_only(text: str) -> None:
     again = neutralise(text)
     assert neutralise(again) == again
