@@ -68,7 +68,10 @@ def run(config: DpoConfig) -> None:
     """
     if not config.preferences.is_file():
         raise ValueError(f"no preferences at {config.preferences}: make them with `mr3 label` or `mr3 pairs`")
-    with stage_run("dpo", config, [config.preferences, config.model]) as stage:
+    inputs: list[str | Path] = [config.preferences, config.model]
+    if config.label_smoothing == "flips":
+        inputs.append(config.preferences.parent / "metrics.json")
+    with stage_run("dpo", config, inputs) as stage:
         if stage.finished:
             return
         _train(config, stage.folder, stage.metrics)

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import metrics_of, read_json, write_atomic, write_json
+from mr3.artifacts import metrics_of, read_json, verify_outputs, write_atomic, write_json
 from mr3.evaluation.benchmarks import BENCHMARKS
 from mr3.evaluation.pages import html_page, markdown
 from mr3.evaluation.scores import Answer, all_alike, indexed
@@ -43,10 +43,11 @@ class Run:
         """Set -> task id -> answer.
 
         Raises:
-            ValueError: when the verdicts were written by a version that kept no answers.
+            ValueError: when the verdicts were written by a version that kept no answers, or are not as written.
         """
         import pyarrow.parquet as pq
 
+        verify_outputs(self.folder, ["verdicts.parquet"])
         file = pq.ParquetFile(self.folder / "verdicts.parquet")
         missing = sorted(set(_COLUMNS) - set(file.schema_arrow.names))
         if missing:

@@ -11,10 +11,9 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import StageRun, stage_run, write_atomic
+from mr3.artifacts import StageRun, finished_files, stage_run, write_atomic
 from mr3.stage import Every, stage_main
 from rewards.pairs import Choice, by_lot, pick, standings
 from rewards.selection.candidates import CANDIDATES, Quotas, candidate_row, fitting, held_out
@@ -141,7 +140,7 @@ def run(config: PairsConfig) -> None:
     """
     sources = sorted((open_source(label) for label in config.labels), key=lambda source: source.name)
     check_audits(config)
-    inputs: list[str | Path] = [label.folder / "manifest.json" for label in config.labels]
+    inputs = [file for label in config.labels for file in finished_files(label.folder)]
     with stage_run("pairs", config.data, inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to choose", stage.folder)
