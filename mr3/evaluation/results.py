@@ -21,6 +21,8 @@ from mr3.evaluation.pages import html_page, markdown
 from mr3.evaluation.scores import Answer, all_alike, indexed
 from mr3.stats import crossed_bootstrap, over_seeds
 
+SET_ASIDE = "set_aside.json"
+"""In a run's folder: set -> name -> gold, language and part of each row that could not be judged and counts as wrong."""
 _COLUMNS = ["task_id", "sets", "language", "part", "gold", "said", "swapped"]
 
 
@@ -40,7 +42,7 @@ class Run:
 
     @cached_property
     def answers(self) -> dict[str, dict[str, Answer]]:
-        """Set -> task id -> answer.
+        """Set -> task id -> answer; rows that could not be judged are wrong ones.
 
         Raises:
             ValueError: when the verdicts were written by a version that kept no answers, or are not as written.
@@ -58,6 +60,9 @@ class Run:
                 answer = Answer(row["gold"], row["said"], row["language"], row["part"])
                 for name in row["sets"]:
                     found[name][row["task_id"]] = answer
+        aside = self.folder / SET_ASIDE
+        for name, rows in (read_json(aside) if aside.is_file() else {}).items():
+            found[name] |= {key: Answer(said=None, **about) for key, about in rows.items()}
         return found
 
 

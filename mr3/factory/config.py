@@ -127,6 +127,7 @@ class FactoryConfig(StageConfig):
 
     sources: list[SourceSpec] = Field(min_length=1)
     without: list[str] = Field(default_factory=list, description="languages that are left out of every source")
+    allow_set_aside: bool = Field(False, description="go on when over 5% of a source is no row")
     texts: Texts = Texts()
     profile: str = Field("mr3-train", description="prompt profile, see mr3.prompts")
     strategies: list[Asked] = Field(default_factory=lambda: list(ASKED), min_length=1)

@@ -25,6 +25,7 @@ from mr3.factory.rows import make_row
 from mr3.parsing.parsed import encodable
 from mr3.records import Task
 from mr3.sources import Labelled, SetAside, input_texts, open_source
+from mr3.sources.labelled import SetAsideShare
 from mr3.sources.opening import source_name, task_text
 
 log = logging.getLogger("mr3.factory")
@@ -87,11 +88,14 @@ class Gatherer:
     def _rows(self) -> Iterator[Labelled]:
         for spec in self._config.sources:
             name = source_name(spec)
+            share = SetAsideShare(f"the source {name}")
             for row in open_source(spec, self._config.texts, self._config.without):
                 if isinstance(row, SetAside):
+                    share.aside(row)
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)
                     continue
+                share.rows += 1
                 try:
                     reason = self._twice(row)
                 except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
@@ -104,6 +108,7 @@ class Gatherer:
                     yield row
                 else:
                     self.duplicates.drop(reason, row.task.language, name)
+            share.check(self._config.allow_set_aside)
 
     def _twice(self, row: Labelled) -> str | None:
         if not self._ids.add(row.key.encode()):

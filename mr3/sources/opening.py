@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mr3.records import Message, Task, stable_hash
 from mr3.rubrics import Rubric, load_rubric
 from mr3.sources.families import labelled_row, plain_gold
-from mr3.sources.labelled import Labelled, OwnTexts, SetAside
+from mr3.sources.labelled import Labelled, OwnTexts, SetAside, legal_label
 from mr3.sources.reading import Raw, file_rows, files_of, hub_rows
 from mr3.sources.registry import known_set
 from mr3.sources.spec import COMMIT, AdapterSource, Columns, FileSource, SetSource, SourceSpec, Texts
@@ -99,7 +99,7 @@ def _set_rows(spec: SetSource, texts: Texts) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            yield labelled_row(where, row, about, texts)
+            yield labelled_row(where, row, about, texts, spec.gold_scale)
 
 
 def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | SetAside:
@@ -142,7 +142,7 @@ class _Mapper:
                 language=language,
                 **fields,
             )
-            gold = spec.labels.get(value, value)
+            gold = legal_label(spec.labels.get(value, value), task.labels)
             return Labelled(source=self._source, gold=gold, task=task, own=self._own.get(language))
         except KeyError as error:
             return SetAside(where, f"no column {error}", "incomplete")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from mr3.sources.families import labelled_row
@@ -18,7 +19,8 @@ def rows_with_part(
     """Labelled rows, each with the value of one column of the raw row (None where no column is asked for).
 
     Args:
-        keep: whether a raw row of a known set belongs to the benchmark; rows of other sources all do.
+        keep: whether a raw row of a known set belongs to the benchmark; rows of other sources all do. A row may lack
+            columns here: it is then set aside.
 
     Raises:
         ValueError: as `open_source`, and for a missing file or a hub set that can't be read.
@@ -32,11 +34,13 @@ def rows_with_part(
         if isinstance(raw, SetAside):
             yield raw
             continue
-        missing = [c for c in about.columns if raw.get(c) is None]
-        if missing:
-            yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
-            continue
         if not keep(raw):
             continue
-        found = labelled_row(where, raw, about, texts)
-        yield found if isinstance(found, SetAside) else (found, None if column is None else str(raw[column]))
+        part = None if column is None or raw.get(column) is None else str(raw[column])
+        missing = [c for c in about.columns if raw.get(c) is None]
+        if missing:
+            shown = {name: str(raw[name]) for name in ("id", "language") if raw.get(name) is not None}
+            yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete", part=part, **shown)
+            continue
+        found = labelled_row(where, raw, about, texts, spec.gold_scale)
+        yield replace(found, part=part) if isinstance(found, SetAside) else (found, part)

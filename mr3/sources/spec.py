@@ -21,6 +21,12 @@ from mr3.records import Mode
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+GoldScale = Annotated[
+    Literal["set", "verdict"],
+    Field(description="set: golds as the published set has them (HelpSteer3: -3..3); verdict: the scores (1..7)"),
+]
+
+
 class _Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -35,6 +41,7 @@ class SetSource(_Source):
     set: str
     revision: str = Field("main", description="a commit, or what is looked up once, at the start of a run")
     path: str | list[str] | None = Field(None, description="local files in place of the hub")
+    gold_scale: GoldScale = "set"
     split: str | None = Field(None, description="unset: the registry's")
     streaming: bool = Field(True, description="read while downloading; false keeps a copy in the cache of `datasets`")
 
