@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from mr3.config import StageConfig
 from mr3.inference.engine import Sampling
 from mr3.inference.stream import StreamSettings
-from mr3.judge_card import load_card
+from mr3.judge_card import find_card
 from mr3.judging.config import JudgeConfig
 from mr3.records import Strategy
 from mr3.sources.registry import known_sets
@@ -148,9 +148,7 @@ class FactoryConfig(StageConfig):
         Raises:
             ValueError: when the model's card says another profile: a judge runs only with what it was trained with.
         """
-        try:
-            load_card(model.model)
-        except ValueError:
+        if find_card(model.model) is None:
             given = {"profile": self.profile, "texts": self.texts.name, "templates_dir": self.texts.templates_dir}
             model = model.model_copy(update={k: v for k, v in given.items() if getattr(model, k) is None})
         if model.card.profile != self.profile:
