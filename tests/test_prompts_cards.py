@@ -44,7 +44,7 @@ def test_a_card_without_texts_on_disk_is_named_and_not_taken_for_no_card(tmp_pat
     for more in ({}, given):
         config = JudgeConfig.model_validate({"model": str(tmp_path), **more})
         with pytest.raises(ValueError, match=r"judge.json is no card .* say `texts: own`"):
-            config.card
+            _ = config.card
 
 
 def golden_cases() -> list[dict[str, Any]]:
