@@ -15,7 +15,7 @@ from mr3.factory.asking import AskWorker
 from mr3.factory.config import Asked, AskedModel, Difficulty, FactoryConfig
 from mr3.factory.filters import RIGHT, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter
-from mr3.factory.gather import GROUPS
+from mr3.factory.gather import GROUPS, PLACED
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
 from mr3.factory.rows import SEPARATOR, Head, read_head, told
@@ -23,15 +23,7 @@ from mr3.factory.streaming import stream_parts
 from mr3.inference.store import Store
 
 log = logging.getLogger("mr3.factory")
-GRADED = pa.schema(
-    [
-        ("group", pa.string()),
-        ("language", pa.string()),
-        ("source", pa.string()),
-        ("right", pa.int8()),
-        ("payload", pa.string()),
-    ]
-)
+GRADED = PLACED.append(pa.field("right", pa.int8()))
 UNGRADED = -1
 
 
@@ -49,7 +41,8 @@ def _answers(
         "identity": identity,
         "asks": asks,
     }
-    yield from counted(stream_parts(parts, AskWorker, arguments, config.stream, config.ray), total, asked.name)
+    stream = config.stream_of(model)
+    yield from counted(stream_parts(parts, AskWorker, arguments, stream, config.ray), total, asked.name)
 
 
 def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: int) -> dict[str, Any]:
