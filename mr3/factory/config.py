@@ -44,9 +44,7 @@ def check_gpus(name: str, engine: Mapping[str, Any], stream: StreamSettings | No
     """
     needed = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
     if stream is not None and 0 < stream.num_gpus < needed:
-        raise ValueError(
-            f"{name}: its engine needs {needed} GPUs, a replica has {stream.num_gpus:g}: see stream"
-        )
+        raise ValueError(f"{name}: its engine needs {needed} GPUs, a replica has {stream.num_gpus:g}: see stream")
 
 
 class Cost(BaseModel):

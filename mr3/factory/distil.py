@@ -50,6 +50,7 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
     right, aligned = Filter("correctness"), Filter("alignment")
     outcomes: dict[str, Counter[str]] = {s: Counter() for s in config.strategies}
     accuracy: dict[str, dict[str, list[int]]] = {s: {} for s in config.strategies}
+    tokens: dict[str, list[int]] = {s: [0, 0] for s in config.strategies}
     asks: list[tuple[Asked, int]] = [(s, 1) for s in config.strategies]
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in _answers(config, config.teacher, asks, before.parts, store, total):
@@ -61,6 +62,8 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
                 counts = accuracy[strategy].setdefault(language, [0, 0])
                 counts[0] += found == RIGHT
                 counts[1] += 1
+                tokens[strategy][0] += verdicts[strategy][0]["prompt_tokens"]
+                tokens[strategy][1] += verdicts[strategy][0]["output_tokens"]
             wrong = correctness(findings, config.required)
             if wrong is not None:
                 right.drop(wrong, language, source)
@@ -74,6 +77,7 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
             writer.add(group=group, payload=payload)
     right.details = {
         "strategies": {s: dict(c.most_common()) for s, c in outcomes.items()},
+        "tokens": {s: {"prompts": read, "answers": written} for s, (read, written) in tokens.items()},
         "right_by_language": {s: dict(sorted(table.items())) for s, table in accuracy.items()},
     }
     return {"filters": [right.as_json(), aligned.as_json()]}

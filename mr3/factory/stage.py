@@ -2,12 +2,14 @@
 
 Out: `sft/STRATEGY/ORDER.parquet` (TRL's prompt-completion rows), `published.parquet` (the published columns),
 `funnel.json` and `funnel.md`, `set_aside.json`. Every step is a folder under `work/`; Ctrl-C and the same command
-go on after the last whole step, and answers of models are in the store.
+go on after the last whole step, and answers of models are in the store. `--dry-run` prints what the models would be
+asked and what it would cost.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -105,6 +107,11 @@ def run(config: FactoryConfig) -> None:
     Raises:
         ValueError: when a source, model or text is not there, or no row is left.
     """
+    if config.dry_run:
+        from mr3.factory.dry_run import dry_run
+
+        print(dry_run(config))
+        return
     for model in (config.teacher, *([config.difficulty.student] if config.difficulty else [])):
         config.asked(model)  # a card that does not fit is an error now, not after an hour
     with stage_run("factory", config, _inputs(config)) as stage:
@@ -114,8 +121,10 @@ def run(config: FactoryConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`mr3 data --config FILE`."""
-    return stage_main("data", FactoryConfig, run, argv, __doc__)
+    """`mr3 data --config FILE [--dry-run]`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    words = ["--dry_run=true" if word == "--dry-run" else word for word in words]
+    return stage_main("data", FactoryConfig, run, words, __doc__)
 
 
 if __name__ == "__main__":
