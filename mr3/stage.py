@@ -46,6 +46,7 @@ def stage_main(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", help="YAML file of this stage")
+    parser.add_argument("--overlay", help="YAML file whose section for this stage is laid over the config")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
     arguments, overrides = parser.parse_known_args(argv)
     logging.basicConfig(
@@ -57,6 +58,8 @@ def stage_main(
     if arguments.quiet:
         os.environ["MR3_QUIET"] = "1"
     try:
+        if arguments.overlay is not None:
+            overrides = ["--overlay", arguments.overlay, *overrides]
         config = load_config(model, arguments.config, overrides)
         run(config)
     except ValueError as error:

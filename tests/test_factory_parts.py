@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mr3.factory.dialects import SPEECH
+from benchmarks.prompt_cases import sample_row
+from mr3.factory.dialects import SPEECH, PromptWriter
 from mr3.factory.filters import alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter, check_funnel, table
-from mr3.factory.translate import assemble, chunks, lost_words, piece_reason
+from mr3.factory.prompting import Prompter
+from mr3.factory.rows import make_row, read_row, rendered
+from mr3.factory.translate import assemble, chunks, language_name, lost_words, piece_reason
+from mr3.families import FAMILIES, task_of_row
 from mr3.inference.engine import Completion
 from mr3.parsing import parse
+from mr3.prompts import OwnTexts as OwnLibrary
+from mr3.prompts import Templates
 from mr3.records import PAIRWISE_LABELS
+from mr3.sources import Labelled, Texts
+from mr3.sources.labelled import OwnTexts
+from tests.prompts_support import write_templates
 
 OK: dict[str, Any] = {"outcome": "ok", "score": "true", "explanation": "It is.", "trace": "1 + 1 = 2"}
 
@@ -109,10 +119,44 @@ def test_harmony_that_never_answers_has_no_score() -> None:
     assert parse(text, PAIRWISE_LABELS, "stop").score is None
 
 
-def test_a_forced_sentence_opens_the_channel_of_the_trace() -> None:
-    opening = SPEECH["gpt-oss"].opening
-    assert opening("P", "<think>Ich denke.") == "P<|channel|>analysis<|message|>Ich denke."
-    assert opening("P", "<think>") == "P"
+def test_gpt_oss_is_chatgpt_and_reads_the_task_as_the_developers(tmp_path: Path) -> None:
+    folder = write_templates(tmp_path)
+    row = sample_row(FAMILIES["math500"], "qx")
+    task = task_of_row(row, "math500", Templates.load(folder), "en")
+    own = OwnTexts(rubric=task_of_row(row, "math500", Templates.load(folder), "qx").rubric)
+    labelled = Labelled(source="s", gold="true", task=task, own=own)
+    prompter = Prompter("mr3-train", Texts(name="published", templates_dir=folder), harmony=True)
+    made = read_row(make_row(labelled, prompter, ["eng-eng", "tgt-eng", "tgt-tgt"]))
+    write = PromptWriter(None, "gpt-oss", {"reasoning_effort": "high"}, "2025-08-28")
+    texts = {s: write(rendered(made, s)) for s in ("eng-eng", "tgt-eng", "tgt-tgt")}
+    for strategy, code in (("eng-eng", "en"), ("tgt-eng", "qx")):
+        text = texts[strategy]
+        assert text.startswith(
+            "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: "
+            "2024-06\nCurrent date: 2025-08-28\n\nReasoning: high\n\n# Valid channels: analysis, commentary, final. "
+            f"Channel must be included for every message.<|end|><|start|>developer<|message|># [{code} Instruction]"
+        )
+        assert text.endswith("<|end|><|start|>assistant")
+    forced = texts["tgt-tgt"]
+    assert forced.startswith("<|start|>system<|message|>[qx teacher]<|end|><|start|>developer<|message|># [qx Inst")
+    assert forced.endswith("<|start|>assistant<|channel|>analysis<|message|>[qx forcing]")
+    assert all("identity" not in text for text in texts.values()), "that line is of the models that are trained"
+    assert rendered(made, "tgt-tgt").system.startswith("[qx identity]\n\n# [qx Instruction]")
+
+
+def test_own_texts_leave_gpt_oss_its_own_system_message() -> None:
+    row = sample_row(FAMILIES["math500"], "de")
+    task = task_of_row(row, "math500", OwnLibrary(), "en")
+    prompter = Prompter("mr3-train", Texts(name="own"), harmony=True)
+    made = read_row(make_row(Labelled(source="s", gold="true", task=task), prompter, ["tgt-tgt"]))
+    text = PromptWriter(None, "gpt-oss", {}, "2025-08-28")(rendered(made, "tgt-tgt"))
+    assert "You are ChatGPT" in text and "Reasoning: medium" in text and "mR3" not in text
+
+
+def test_translators_get_names_of_languages() -> None:
+    assert [language_name(c) for c in ("sw", "iw", "zh-Hant", "qq")] == [
+        "Swahili", "Hebrew", "Chinese (Traditional)", "qq",
+    ]  # fmt: skip
 
 
 @given(st.text(alphabet="ab. \n!?。", max_size=200), st.integers(1, 60))

@@ -94,7 +94,9 @@ def test_the_funnel_says_where_every_row_went(made: Path) -> None:
     assert funnel["read"]["in"] == ROWS + 3 and funnel["read"]["dropped"] == {"unreadable": 1}
     assert funnel["duplicates"]["dropped"] == {"same_id": 1, "same_task": 1}
     assert funnel["decontamination"]["dropped"] == {"exact": 1}
-    assert funnel["decontamination"]["benchmarks"] == {"bench: exact": 1}
+    assert funnel["decontamination"]["benchmarks"] == {"bench": {"texts": 1, "set_phrases": 0, "exact": 1}}
+    (example,) = funnel["decontamination"]["examples"]["bench: exact"]
+    assert example["id"].startswith("nano/") and example["shared"]
     assert funnel["alignment"]["dropped"].keys() <= {f"{s}: wrong" for s in STRATEGIES}
     told = funnel["correctness"]["strategies"]["eng-eng"]
     assert told["right"] + told["wrong"] == ROWS - 1
@@ -239,7 +241,12 @@ def test_rows_that_no_text_exists_for_are_counted(world: Path, tmp_path: Path) -
 def test_mistakes_in_the_config_are_named(world: Path, tmp_path: Path) -> None:
     for changes, said in (
         ({"strategies": ["eng-eng"], "require": ["tgt-tgt"]}, "require must name some of strategies"),
-        ({"strategies": ["tgt-tgt"], "translator": {"model": "m"}}, "add it to strategies"),
+        ({"strategies": ["eng-eng"], "translator": {"model": "m"}}, "made from those of tgt-eng: add it to strategies"),
+        ({"languages": ["en", "qq"]}, "languages names qq, which are unknown"),
+        (
+            {"translator": {"model": "m", "engine": {"tensor_parallel_size": 8}, "stream": {"num_gpus": 2}}},
+            "translator: its engine needs 8 GPUs, a replica has 2",
+        ),
         ({"strategy": []}, "unknown key"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -259,9 +266,8 @@ def test_mr3_data_is_the_world_or_the_factory_by_its_config() -> None:
 def test_the_nano_teacher_is_trained_on_the_prompts_that_the_factory_sends(world: Path) -> None:
     from transformers import AutoTokenizer
 
-    from mr3.factory.dialects import PromptWriter
+    from mr3.factory.dialects import PromptWriter, Spoken
     from mr3.nano.labelled import strategy_rows
-    from mr3.prompts import Rendered
     from mr3.sft.data import texts_of
 
     tokenizer = AutoTokenizer.from_pretrained(world / "judge")
@@ -272,7 +278,7 @@ def test_the_nano_teacher_is_trained_on_the_prompts_that_the_factory_sends(world
         system, user = (m["content"] for m in row["prompt"])
         prefix = row["assistant_prefix"]
         forced += bool(prefix)
-        sent = write(Rendered(system=system, user=user, assistant_prefix=prefix or "<think>"))
+        sent = write(Spoken(system=system, user=user, assistant_prefix=prefix or "<think>"))
         # Free traces are trained from <think> on, a token of its own; forced ones from where the prompt ends.
         assert sent == (prompt if prefix else f"{prompt}<think>")
         assert completion.startswith("\n1 " if prefix else "<think>\n1 ")
@@ -290,3 +296,14 @@ def test_text_that_no_file_takes_is_set_aside(world: Path, tmp_path: Path) -> No
     assert (funnel["read"]["in"], funnel["prompts"]["out"]) == (24, 22)
     aside = read_json(tmp_path / "made" / "set_aside.json")
     assert len(aside) == 2 and all("surrogates" in a["reason"] or "unicode" in a["reason"] for a in aside), aside
+
+
+def test_a_sample_in_balance_goes_to_the_teacher_and_other_languages_do_not(world: Path, tmp_path: Path) -> None:
+    run(settings(world, tmp_path / "made", presample={"rows": 40, "alpha": 0.0}, languages=["en", "de", "tr"]))
+    funnel = {f["filter"]: f for f in read_json(tmp_path / "made" / "funnel.json")}
+    assert list(funnel)[3:5] == ["prompts", "presample"] and funnel["presample"]["out"] == 40
+    assert funnel["correctness"]["in"] == 40
+    assert set(funnel["presample"]["languages"]) == {"en", "de", "tr"}
+    assert funnel["read"]["dropped"]["language"] > 100
+    counts = [c["out"] for c in funnel["presample"]["languages"].values()]
+    assert max(counts) - min(counts) <= 1, "alpha 0: equal shares"

@@ -15,7 +15,7 @@ from mr3.factory.asking import AskWorker
 from mr3.factory.config import Asked, AskedModel, Difficulty, FactoryConfig
 from mr3.factory.filters import RIGHT, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter
-from mr3.factory.gather import GROUPS
+from mr3.factory.gather import GROUPS, PLACED
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
 from mr3.factory.rows import SEPARATOR, Head, read_head, told
@@ -23,15 +23,7 @@ from mr3.factory.streaming import stream_parts
 from mr3.inference.store import Store
 
 log = logging.getLogger("mr3.factory")
-GRADED = pa.schema(
-    [
-        ("group", pa.string()),
-        ("language", pa.string()),
-        ("source", pa.string()),
-        ("right", pa.int8()),
-        ("payload", pa.string()),
-    ]
-)
+GRADED = PLACED.append(pa.field("right", pa.int8()))
 UNGRADED = -1
 
 
@@ -49,7 +41,8 @@ def _answers(
         "identity": identity,
         "asks": asks,
     }
-    yield from counted(stream_parts(parts, AskWorker, arguments, config.stream, config.ray), total, asked.name)
+    stream = config.stream_of(model)
+    yield from counted(stream_parts(parts, AskWorker, arguments, stream, config.ray), total, asked.name)
 
 
 def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: int) -> dict[str, Any]:
@@ -57,6 +50,7 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
     right, aligned = Filter("correctness"), Filter("alignment")
     outcomes: dict[str, Counter[str]] = {s: Counter() for s in config.strategies}
     accuracy: dict[str, dict[str, list[int]]] = {s: {} for s in config.strategies}
+    tokens: dict[str, list[int]] = {s: [0, 0] for s in config.strategies}
     asks: list[tuple[Asked, int]] = [(s, 1) for s in config.strategies]
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in _answers(config, config.teacher, asks, before.parts, store, total):
@@ -68,6 +62,8 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
                 counts = accuracy[strategy].setdefault(language, [0, 0])
                 counts[0] += found == RIGHT
                 counts[1] += 1
+                tokens[strategy][0] += verdicts[strategy][0]["prompt_tokens"]
+                tokens[strategy][1] += verdicts[strategy][0]["output_tokens"]
             wrong = correctness(findings, config.required)
             if wrong is not None:
                 right.drop(wrong, language, source)
@@ -81,6 +77,7 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
             writer.add(group=group, payload=payload)
     right.details = {
         "strategies": {s: dict(c.most_common()) for s, c in outcomes.items()},
+        "tokens": {s: {"prompts": read, "answers": written} for s, (read, written) in tokens.items()},
         "right_by_language": {s: dict(sorted(table.items())) for s, table in accuracy.items()},
     }
     return {"filters": [right.as_json(), aligned.as_json()]}

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mr3.artifacts import hash_unchanged
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
-from mr3.judge_card import FILE, JudgeCard, load_card
+from mr3.judge_card import FILE, JudgeCard, find_card, no_judge
 from mr3.prompts import TextsName
 from mr3.records import Mode, Strategy, stable_hash
 
@@ -94,14 +94,13 @@ class JudgeConfig(BaseModel):
         }
         names = ("format", "modes", "strategy", "texts", "unverified_texts")
         optional = {name: getattr(self, name) for name in names}
-        try:
-            card = load_card(self.model)
-        except ValueError as error:
+        card = find_card(self.model)
+        if card is None:
             missing = [name for name, value in given.items() if value is None]
             if not missing:
                 said = {name: value for name, value in optional.items() if value is not None}
                 return JudgeCard.model_validate({**given, **said})
-            raise ValueError(f"{error}, or set judge.{', judge.'.join(missing)}") from error
+            raise ValueError(f"{no_judge(self.model)}, or set judge.{', judge.'.join(missing)}")
         for name, value in {**given, **optional}.items():
             if value is not None and value != getattr(card, name):
                 raise ValueError(

@@ -20,6 +20,7 @@ from mr3.records import Task
 REPOSITORY = "https://github.com/rubricreward/mr3"
 INSTRUCTIONS = "instruction_msg_translated.json"
 IDENTITIES = "system_msg_translated_qwen3.json"
+TEACHERS = "system_msg_translated.json"
 FORCINGS = "thinking_msg_translated.json"
 _TITLES = {
     "input": "input_tag",
@@ -196,3 +197,7 @@ class Templates:
     def forcing(self, language: str) -> str:
         """As the protocol says."""
         return self._message(FORCINGS, language)
+
+    def teacher_system(self, language: str) -> str:
+        """As the protocol says."""
+        return self._message(TEACHERS, language)

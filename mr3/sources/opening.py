@@ -18,7 +18,7 @@ from mr3.sources.families import labelled_row, plain_gold
 from mr3.sources.labelled import Labelled, OwnTexts, SetAside, legal_label
 from mr3.sources.reading import Raw, file_rows, files_of, hub_rows
 from mr3.sources.registry import known_set
-from mr3.sources.spec import COMMIT, AdapterSource, Columns, FileSource, SetSource, SourceSpec, Texts
+from mr3.sources.spec import AdapterSource, Columns, FileSource, SetSource, SourceSpec, Texts
 
 Rows = Iterator[Labelled | SetAside]
 
@@ -39,29 +39,6 @@ def source_files(spec: SourceSpec) -> list[Path]:
     """The local files that a source reads, for hashing; none for a hub set, whose commit is in the config."""
     path = spec.path if isinstance(spec, SetSource | FileSource) else None
     return files_of(path) if path is not None else []
-
-
-def pin_source(spec: SourceSpec, known: dict[str, str]) -> SourceSpec:
-    """A hub set at a commit; a branch or tag is looked up once, and remembered in `known`.
-
-    Raises:
-        ValueError: when the hub does not answer.
-    """
-    if not isinstance(spec, SetSource) or spec.path is not None or COMMIT.fullmatch(spec.revision):
-        return spec
-    about = known_set(spec.set)
-    key = f"{about.hub}@{spec.revision}"
-    if key not in known:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            known[key] = str(HfApi().dataset_info(str(about.hub), revision=spec.revision).sha)
-        except (HfHubHTTPError, OSError) as error:
-            raise ValueError(
-                f"can't ask for the commit of {key}: {error}. Check the connection, or set revision to a commit"
-            ) from error
-    return spec.model_copy(update={"revision": known[key]})
 
 
 def _problem(error: ValidationError) -> str:
@@ -226,8 +203,8 @@ def task_text(task: Task) -> str:
     return task.input if isinstance(task.input, str) else "\n".join(m.content for m in task.input)
 
 
-def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[str]:
-    """What a benchmark asks, row by row; of known sets only the asking columns are needed, and no templates.
+def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[tuple[str, str]]:
+    """Language and text of what a benchmark asks, row by row; known sets need the asking columns, and no templates.
 
     Raises:
         ValueError: as `open_source`, and for a row without text.
@@ -237,10 +214,10 @@ def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[str]:
         for where, row in itertools.islice(set_raw(spec), spec.limit):
             if isinstance(row, SetAside):
                 raise ValueError(f"benchmark {spec.set}, {where}: {row.reason}")
-            yield "\n".join(_flat(row[column]) for column in about.asks)
+            yield str(row.get("language")), "\n".join(_flat(row[column]) for column in about.asks)
         return
     for labelled in open_source(spec, texts):
         if not isinstance(labelled, SetAside):
-            yield task_text(labelled.task)
+            yield labelled.task.language, task_text(labelled.task)
         elif labelled.kind != "language":
             raise ValueError(f"benchmark {source_name(spec)}, {labelled.where}: {labelled.reason}")
