@@ -1,7 +1,8 @@
 """An engine that answers at once, for what is to be measured around engines. The answer is a well-formed verdict.
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
-requests) and `poison` (a text in a prompt that ends the process, as a fault in a kernel would).
+requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would) and `silent_while` (a file:
+as long as it is there, no call is answered).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from mr3.inference.engine import Completion, EngineConfig, Request
 
 NAME = "benchmarks.instant:InstantEngine"
+_FOREVER_S = 86_400.0
 _TRACE = "1 language English: A English yes, B English yes: same\n2 polite: A Thanks yes, B Thanks yes: same\n"
 _ANSWER = '{{"explanation": "Nothing but the first criterion tells them apart.", "score": "{score}"}}'
 _PAIRWISE, _POINTWISE = ("Assistant A", "Assistant B", "Tie"), tuple("12345")
@@ -29,6 +31,7 @@ class InstantEngine:
         self._seconds = float(config.engine.get("seconds", 0.0))
         self._log = config.engine.get("log")
         self._poison = config.engine.get("poison")
+        self._silent_while = config.engine.get("silent_while")
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request."""
@@ -37,6 +40,8 @@ class InstantEngine:
                 out.write(f"{os.getpid()} {len(requests)}\n")
         if self._poison and any(self._poison in (r.prompt or "") for r in requests):
             os._exit(1)
+        while self._silent_while and Path(self._silent_while).exists():
+            await asyncio.sleep(_FOREVER_S)
         if self._seconds:
             await asyncio.sleep(self._seconds)
         return [self._answer(request) for request in requests]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from mr3.config import StageConfig, load_config
+from mr3.inference.liveness import SessionLost
 
 C = TypeVar("C", bound=StageConfig)
 
@@ -66,11 +67,20 @@ def stage_main(
         if os.environ.get("MR3_TRACEBACK"):
             raise
         print(f"mr3 {stage}: error: {error}", file=sys.stderr)
+        if isinstance(error, SessionLost):
+            _leave(2)
         return 2
     except KeyboardInterrupt:
         print(f"mr3 {stage}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _leave(code: int) -> None:
+    """End at once: at a regular exit Ray and its threads would wait for the session that is lost."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class Every:

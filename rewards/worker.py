@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from mr3.judging.desk import Answers, JudgeDesk
+from mr3.inference.stored_work import Answers
+from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import JudgeItem, Prepared
 from mr3.judging.worker import for_task, open_desk
 from mr3.records import PoolRow, Verdict
@@ -54,7 +55,7 @@ class _Prompt:
 
     def take(self, prepared: Sequence[Prepared], answers: Answers) -> None:
         """The verdicts on `items`, in their order."""
-        payloads = [for_task(answers.verdicts[p.id], p.item.task.id) for p in prepared]
+        payloads = [for_task(answers.results[p.id], p.item.task.id) for p in prepared]
         self._verdicts += payloads
         self._new += sum(p.id in answers.new for p in prepared)
         self.asked = self._next(payloads) if self._settings.in_rounds else []

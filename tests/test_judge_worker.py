@@ -13,10 +13,10 @@ import pytest
 from mr3.inference.engine import Completion, EngineDead, Request
 from mr3.inference.session import ray_session
 from mr3.inference.store import Store
+from mr3.inference.stored_work import Gate
 from mr3.inference.stream import StreamSettings, stream_groups
 from mr3.judge_card import write_card
 from mr3.judging.config import JudgeConfig
-from mr3.judging.desk import Gate
 from mr3.judging.judge import Judge
 from mr3.judging.run import group_row
 from mr3.judging.worker import JudgeWorker
@@ -172,7 +172,8 @@ def test_a_dead_engine_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monk
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    monkeypatch.setattr("mr3.judging.desk.os._exit", leave)
+    monkeypatch.setattr("mr3.inference.stored_work.os._exit", leave)
+    monkeypatch.setattr("mr3.judging.desk.in_actor", lambda: True)
     with pytest.raises(SystemExit) as left:
         ask(worker(tmp_path, ScriptedEngine(dead)), group_row("g", [dump(pair())]))
     assert left.value.code == 1

@@ -107,7 +107,7 @@ class AskWorker:
         payloads = []
         for payload, row in zip(batch["payload"], prepared, strict=True):
             told = ",".join(
-                f'"{strategy}":[{",".join(answers.verdicts[p.id] for p in asked)}]'
+                f'"{strategy}":[{",".join(answers.results[p.id] for p in asked)}]'
                 for (strategy, _), asked in zip(self._asks, row, strict=True)
             )
             payloads.append(f"{payload}{SEPARATOR}{{{told}}}")

@@ -51,7 +51,7 @@ class JudgeWorker:
         answers = await self.desk.ask([p for row in prepared for p in row])
         payloads = []
         for group, row in zip(groups, prepared, strict=True):
-            verdicts = ",".join(for_task(answers.verdicts[p.id], p.item.task.id) for p in row)
+            verdicts = ",".join(for_task(answers.results[p.id], p.item.task.id) for p in row)
             count = sum(p.id in answers.new for p in row)
             payloads.append(f'{{"verdicts":[{verdicts}],"meta":{json.dumps(group.meta)},"new":{count}}}')
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}

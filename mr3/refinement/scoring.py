@@ -125,7 +125,7 @@ class DeskPanel(_Panel):
                 answers = await desk.ask([p for _, _, prepared in part for p in prepared])
             found: list[Answer] = []
             for place, at, prepared in part:
-                texts = [for_task(answers.verdicts[p.id], p.item.task.id) for p in prepared]
+                texts = [for_task(answers.results[p.id], p.item.task.id) for p in prepared]
                 new = sum(p.id in answers.new for p in prepared)
                 found.append((place, at, [Verdict.model_validate_json(t) for t in texts], new))
             return found
