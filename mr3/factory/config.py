@@ -20,7 +20,14 @@ from mr3.sources.spec import COMMIT, SetSource, SourceSpec, Texts
 
 Asked = Literal["eng-eng", "tgt-eng", "tgt-tgt"]
 Order = Literal[
-    "shuffled", "easy-hard", "hard-easy", "english-first", "english-first-easy-hard", "english-first-hard-easy"
+    "shuffled",
+    "easy-hard",
+    "hard-easy",
+    "english-first",
+    "english-first-easy-hard",
+    "english-first-hard-easy",
+    "consistency",
+    "length",
 ]
 TRANSLATED: Asked = "tgt-eng"
 """Whose traces are translated: the prompt is in the task's language already, as it will be for the translated trace."""
@@ -34,6 +41,7 @@ ORDERS: tuple[Order, ...] = (
     "english-first-easy-hard",
     "english-first-hard-easy",
 )
+"""The six of the paper, which are written by default."""
 
 
 def check_gpus(name: str, engine: Mapping[str, Any], stream: StreamSettings | None) -> None:
