@@ -117,8 +117,9 @@ class Collector:
     ) -> None:
         how = self._pairs
         seed, limit = self._tasks.seed, how.max_per_prompt
+        texts = {r.id: r.text for r in row.responses}
         pairs = select_pairs(
-            comparisons, how.rule, limit=limit, min_margin=how.min_margin, seed=seed, prompt_id=row.prompt_id
+            comparisons, how.rule, texts, limit=limit, min_margin=how.min_margin, seed=seed, prompt_id=row.prompt_id
         )
         judges = {v.id: v.judge for v in verdicts}
         self._preferences.write([preference_row(row, pair, judges, self._tasks) for pair in pairs])

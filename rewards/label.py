@@ -37,7 +37,7 @@ from rewards.collect import Collector, PairSettings, Truth
 from rewards.estimate import EstimateSettings
 from rewards.ingest import EMPTY, Ingested, ingest_pool, read_part
 from rewards.label_metrics import label_metrics
-from rewards.model import Combine, Orders
+from rewards.model import Combine, Orders, margins_vary
 from rewards.pool import PoolSpec, pool_files, pool_is_empty, read_pool
 from rewards.spool import Spool
 from rewards.tasks import TaskSettings, check_plan
@@ -99,6 +99,12 @@ def _check_judge(config: LabelConfig) -> None:
         raise ValueError(f"{config.judge.model} judges {known} only: set mode to one of these, not {config.mode}")
     if config.samples > 1 and card.sampling.temperature == 0:
         raise ValueError(f"samples is {config.samples}, but the judge decodes greedily: set judge.sampling.temperature")
+    odds = bool(card.sampling.logprobs)
+    if config.min_margin and not margins_vary(config.mode, config.samples, config.combine, config.orders, odds):
+        raise ValueError(
+            f"min_margin is {config.min_margin}, but every decided comparison of this run has the margin 1: set "
+            "judge.sampling.logprobs (20), or leave min_margin out"
+        )
 
 
 def _truth(config: LabelConfig) -> Truth | None:

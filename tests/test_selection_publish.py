@@ -189,5 +189,7 @@ def test_other_choices_need_another_folder(tmp_path: Path, capsys: pytest.Captur
     label = _label(tmp_path)
     words = ["--output_dir", str(tmp_path / "out"), "--labels", f"[{{folder: {label}}}]"]
     assert main(words) == 0 and main([*words, "--title", "Another"]) == 0
+    assert main([*words, "--rule", "best_worst"]) == 2
+    assert "changed: rule" in capsys.readouterr().err
     assert main([*words, "--min_margin", "0.5"]) == 2
-    assert "changed: min_margin" in capsys.readouterr().err
+    assert "every decided comparison of" in capsys.readouterr().err, "without logprobs all margins are 1"
