@@ -29,7 +29,9 @@ def _worth(value: int, number: int = 0) -> str:
     return f"Text {number}, worth {value}."
 
 
-def _rows(golds: Iterable[tuple[Any, ...]], make: Callable[..., Row], languages: Iterable[str] = LANGUAGES) -> list[Row]:
+def _rows(
+    golds: Iterable[tuple[Any, ...]], make: Callable[..., Row], languages: Iterable[str] = LANGUAGES
+) -> list[Row]:
     """Every gold in every language, `make` getting what stands before the gold."""
     found: list[Row] = []
     for language in languages:
@@ -144,9 +146,7 @@ def _truthfulqa(folder: Path) -> None:
     columns = ["id", "question", "model_answer", "truthfulness", "informativeness"]
     said = {"m1": "Yes", "m2": "No", "m3": "YES ", "m4": "no"}
     for language in ("en", "es"):
-        shown = [
-            (f"{n}__{m}", f"Asked {n}?", _worth(worths[m], n), said[m], "yes") for n in range(3) for m in models
-        ]
+        shown = [(f"{n}__{m}", f"Asked {n}?", _worth(worths[m], n), said[m], "yes") for n in range(3) for m in models]
         _file(folder / "manual_review" / "evaluated" / f"{language}.csv", _table(columns, shown))
         for model in models:
             lines = [
