@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from mr3.inference.engine import Engine
+from mr3.judging.judge import Judge
 from mr3.judging.scale import mirrored
 from mr3.records import Outcome, Task, Verdict
 from mr3.rubrics import Rubric
@@ -18,8 +21,18 @@ from rewards.serving.errors import ApiError
 from rewards.serving.metrics import ServerMetrics
 from rewards.serving.schema import Compared, JudgeRequest, JudgeResponse, JudgeResult, JudgeStrategy, JudgeTask
 
-if TYPE_CHECKING:
-    from mr3.judging.judge import Judge
+T = TypeVar("T")
+
+
+class ServedJudge(Judge):
+    """A judge that renders and tokenises in another thread, as texts of megabytes would stop the event loop."""
+
+    def __init__(self, judge: Judge, engine: Engine, beside: Executor) -> None:
+        super().__init__(judge.card, judge.tokenizer, engine, judge.judge_id)
+        self._beside = beside
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
 
 
 class JudgeService:

@@ -15,6 +15,7 @@ from mr3.rubrics import Rubric
 from rewards.model import Combine, Orders
 from rewards.records import Result
 
+MOST_TASKS, MOST_TURNS = 1_024, 1_024
 LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 RubricId = Annotated[str, Field(min_length=1, max_length=200, description="id in the server's rubric library")]
 
@@ -29,7 +30,9 @@ class JudgeTask(Wire):
     """One question for the judge: two responses for `pairwise`, one for `pointwise` and `binary`."""
 
     mode: Mode
-    input: str | Annotated[list[Message], Field(min_length=1)] = Field(description="text, or a conversation")
+    input: str | Annotated[list[Message], Field(min_length=1, max_length=MOST_TURNS)] = Field(
+        description="text, or a conversation"
+    )
     responses: list[str] = Field(min_length=1, max_length=2)
     rubric: Rubric | RubricId
     language: str = Field("en", pattern=LANGUAGE, max_length=40, description="of the input, as an ISO 639 code")
@@ -50,7 +53,9 @@ class JudgeStrategy(Wire):
 class JudgeRequest(Wire):
     """The body of `POST /v1/judge`: one task or a batch."""
 
-    tasks: list[JudgeTask] = Field(min_length=1, description="judged together; the server's limit is in its config")
+    tasks: list[JudgeTask] = Field(
+        min_length=1, max_length=MOST_TASKS, description="judged together; a server's own limit may be lower"
+    )
     strategy: JudgeStrategy = JudgeStrategy()
     include_trace: bool = Field(False, description="send the reasoning text of every verdict")
 
