@@ -45,6 +45,12 @@ def text(name: str, size: int) -> str:
     return f"{whole}#x" if piece.isspace() else whole
 
 
+def escaped(name: str, size: int) -> str:
+    """A text that takes about so many bytes as JSON."""
+    sample = text(name, 10_000)
+    return text(name, size * len(sample.encode()) // len(_json(sample)))
+
+
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -106,8 +112,7 @@ def odd_bodies(size: int) -> Iterator[tuple[str, bytes]]:
 def heavy_bodies(size: int) -> Iterator[tuple[str, str, bytes]]:
     """Path, name and body of requests with about so many bytes that are taken."""
     for name in TEXTS:
-        escaped = size * len(text(name, 1_000)) // len(json.dumps(text(name, 1_000), ensure_ascii=False))
-        yield "/v1/judge", f"an input of {name}", _tasks({**TASK, "input": text(name, escaped)})
+        yield "/v1/judge", f"an input of {name}", _tasks({**TASK, "input": escaped(name, size)})
     words, half = text("words", size), text("words", size // 2)
     yield "/v1/judge", "two responses", _tasks({**TASK, "mode": "pairwise", "responses": [half, half]})
     yield "/v1/judge", "a reference", _tasks({**TASK, "reference": words})
@@ -119,7 +124,7 @@ def heavy_bodies(size: int) -> Iterator[tuple[str, str, bytes]]:
     turns = [{"role": "user", "content": "x" * (size // 1_000 - 50)}] * 1_000
     yield "/v1/judge", "a conversation", _tasks({**TASK, "input": turns})
     for name in ("words", "accents", "blank lines"):
-        part = text(name, size // 64 - 400)
+        part = escaped(name, size // 64 - 400)
         yield "/v1/judge", f"a full batch of {name}", _tasks(*[{**TASK, "input": f"{i}{part}"} for i in range(64)])
     rubrics = [
         {"criteria": [*_criteria(20, size // 64 // 20 - 60), {"name": "own", "description": str(i)}]} for i in range(64)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.records import Message, Mode, Outcome, Verdict
 from mr3.rubrics import Rubric
@@ -23,7 +23,7 @@ RubricId = Annotated[str, Field(min_length=1, max_length=200, description="id in
 class Wire(BaseModel):
     """A strict, immutable body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class JudgeTask(Wire):
@@ -78,6 +78,12 @@ class JudgeResult(Wire):
     reason: str | None = None
     comparison: Compared | None = Field(None, description="pairwise only")
     verdicts: list[Verdict] = Field(description="every judgement; their scores refer to the order of the request")
+
+    @model_validator(mode="after")
+    def _score_only_when_ok(self) -> JudgeResult:
+        if (self.score is not None) != (self.outcome is Outcome.OK):
+            raise ValueError(f"the outcome is {self.outcome}, and the score {self.score}: a failed judgement has none")
+        return self
 
 
 class JudgeResponse(Wire):
