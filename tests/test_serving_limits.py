@@ -107,8 +107,21 @@ def test_who_leaves_leaves_nothing_behind() -> None:
         await asyncio.sleep(0.05)
         assert at.admission.requests == at.admission.tasks == at.admission.body_bytes == 0
         assert asyncio.all_tasks() == before
+        assert 'mr3_tasks_in_flight{replica="r1"} 0.0' in (await at.http.get("/metrics")).text
         engine.release.set()
         assert (await at.judge(SINGLE)).status_code == 200
+
+    run(work)
+
+
+def test_a_task_that_can_not_be_rendered_is_a_400_and_ends_the_others_of_its_request() -> None:
+    async def work() -> None:
+        at = served(HeldEngine(), modes=("binary", "listwise"))
+        before = asyncio.all_tasks()
+        refused = await at.judge(SINGLE, {**SINGLE, "mode": "listwise", "responses": ["a", "b"]})
+        assert refused.status_code == 400 and "no texts for mode listwise" in refused.text
+        await asyncio.sleep(0.05)
+        assert asyncio.all_tasks() == before and at.admission.tasks == 0
 
     run(work)
 

@@ -125,6 +125,8 @@ def _add_errors(app: FastAPI) -> None:
 
 def build_app(parts: Parts) -> FastAPI:
     """The application; its documents are at /docs and /openapi.json."""
+    parts.metrics.in_flight.set_function(lambda: parts.admission.requests)
+    parts.metrics.tasks.set_function(lambda: parts.admission.tasks)
     app = FastAPI(title="mR3 judge", version=mr3.__version__, description=__doc__.partition(".")[0])
     _add_judging(app, parts)
     _add_openai(app, parts)

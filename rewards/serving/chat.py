@@ -51,9 +51,7 @@ class ChatService:
             Request(id=str(i), prompt_ids=ids, sampling=self._sampling(request, tokens, i)) for i in range(request.n)
         ]
         with self._admission.work(request.n):
-            self._metrics.tasks.set(self._admission.tasks)
             completions = await self._engine.generate(requests)
-        self._metrics.tasks.set(self._admission.tasks)
         for completion in completions:
             _raise_if_failed(completion)
         return self._response(completions)

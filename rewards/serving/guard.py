@@ -79,11 +79,7 @@ class Guard:
         with self._admission.body() as take:
             body = await read_body(headers, receive, self._limits, take)
             with self._admission.request():  # not before: a slow body holds nothing that others wait for
-                self._metrics.in_flight.set(self._admission.requests)
-                try:
-                    await self._app(scope, _replay(body, receive), send)
-                finally:
-                    self._metrics.in_flight.set(self._admission.requests - 1)
+                await self._app(scope, _replay(body, receive), send)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -32,7 +32,10 @@ class ServedJudge(Judge):
         self._beside = beside
 
     async def _run(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._beside, work)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._beside, work)
+        except ValueError as error:  # texts that lack the task's language or kind of rubric
+            raise ApiError(400, str(error)) from error
 
 
 class JudgeService:
@@ -70,9 +73,12 @@ class JudgeService:
             tie_margin=request.strategy.tie_margin,
         )
         with self._admission.work(len(tasks)):
-            self._metrics.tasks.set(self._admission.tasks)
-            results = await asyncio.gather(*(self._judged(model, task) for task in tasks))
-        self._metrics.tasks.set(self._admission.tasks)
+            asked = [asyncio.ensure_future(self._judged(model, task)) for task in tasks]
+            try:
+                results = await asyncio.gather(*asked)
+            finally:  # of a refused request nothing goes on
+                for each in asked:
+                    each.cancel()
         named = [r.model_copy(update={"id": t.id}) for r, t in zip(results, request.tasks, strict=True)]
         if not request.include_trace:
             named = [_without_traces(result) for result in named]
