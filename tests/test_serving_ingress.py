@@ -10,12 +10,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rewards.serving.ingress import prepare_ingress, write_launcher
+from rewards.serving import front
+from rewards.serving.ingress import SWITCH, prepare_ingress, write_launcher
 
 
-def test_haproxy_is_prepared_before_ray_starts_or_not_at_all(tmp_path: Path) -> None:
+def test_haproxy_is_prepared_before_ray_starts_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {"RAY_SERVE_HAPROXY_NBTHREAD": "4"}
-    assert prepare_ingress("proxy", tmp_path, 30, environment) == {} and len(environment) == 1
+    assert SWITCH not in prepare_ingress("proxy", tmp_path, 30, environment)
+    module, function = environment["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"].split(":")
+    monkeypatch.setenv(front.SECONDS, environment[front.SECONDS])
+    assert module == front.__name__ and [m.kwargs for m in getattr(front, function)()] == [{"seconds": 30.0}]
     prepare_ingress("haproxy", tmp_path, 30, environment)
     assert environment["RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S"] == "40", "after the replica's own answer"
     assert environment["RAY_SERVE_ENABLE_HA_PROXY"] == "1" and environment["RAY_SERVE_HAPROXY_NBTHREAD"] == "4"
@@ -34,7 +38,7 @@ def test_by_default_haproxy_serves_where_ray_is_ours_and_it_is_there(tmp_path: P
     broken.chmod(0o700)
     for program in ("no-such-program", "broken"):
         named = {"RAY_SERVE_HAPROXY_BINARY_PATH": str(tmp_path / program)}
-        assert prepare_ingress("auto", tmp_path, 30, dict(named)) == {}
+        assert SWITCH not in prepare_ingress("auto", tmp_path, 30, dict(named))
         with pytest.raises(ValueError, match=f"{program}.*ingress: proxy"):
             prepare_ingress("haproxy", tmp_path, 30, named)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from rewards.serving.admission import Admission
 from rewards.serving.body import parse_body
 from rewards.serving.config import Limits
 from rewards.serving.errors import ApiError
+from rewards.serving.front import Front
 from rewards.serving.schema import JudgeRequest
 from tests.judging_support import make_tokenizer
 from tests.rewards_support import PlainTemplate, ScriptedEngine, verdict_text
@@ -87,6 +89,33 @@ def test_a_body_that_comes_in_drops_has_the_same_time() -> None:
             await asyncio.sleep(0.01)
         assert line.status == 408
         await line.task
+
+    run(work)
+
+
+def test_what_stands_before_ray_serve_passes_on_whole_beginnings_only() -> None:
+    async def work() -> None:
+        at = served()
+        reached: list[str] = []
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            reached.append(scope["path"])
+            await at.app(scope, receive, send)
+
+        fronted = dataclasses.replace(at, app=Front(app, 0.3))
+        slow, many, whole = Line(fronted), Line(fronted, headers=((b"a", b"b"),) * 300), Line(fronted)
+        slow.body(BODY[:-5], more=True)
+        whole.body(BODY[:9], more=True)
+        await asyncio.sleep(0.05)
+        assert reached == [] and many.status == 431
+        whole.body(BODY[9:], more=False)
+        large = Line(fronted)
+        large.body(b" " * 70_000, more=True)
+        await asyncio.sleep(0.05)
+        assert reached == ["/v1/judge"] * 2
+        large.leave()
+        await asyncio.gather(slow.task, many.task, whole.task, large.task)
+        assert (slow.status, whole.status, large.status) == (408, 200, 400)
 
     run(work)
 

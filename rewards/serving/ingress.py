@@ -23,7 +23,10 @@ from rewards.serving import haproxy_launcher
 
 log = logging.getLogger("mr3.serving")
 Ingress = Literal["auto", "proxy", "haproxy"]
-_SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+# By name: what it imports belongs to replicas.
+_FRONT, _FRONT_SECONDS = "rewards.serving.front:middlewares", "MR3_SERVE_REQUEST_S"
 _VERSION_S = 10.0
 _GRACE_S = 10
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
@@ -104,7 +107,7 @@ def haproxy_settings(folder: Path, binary: str, request_s: float) -> dict[str, s
     """
     seconds = math.ceil(request_s)
     return {
-        _SWITCH: "1",
+        SWITCH: "1",
         _BINARY: str(write_launcher(folder, binary, seconds)),
         # Of a client that neither sends nor reads; who waits for an answer is not meant. Replicas give up first.
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(seconds + _GRACE_S),
@@ -127,17 +130,22 @@ def prepare_ingress(
 
     `auto` is HAProxy where this machine has it and the Ray session is ours to start, else Ray Serve's proxy. An HAProxy
     that the user names is started by our launcher too. A request that has not arrived after `request_s` seconds is
-    refused by HAProxy itself where it fits into one of its buffers (16 KB), else by the replica.
+    refused by HAProxy itself where it fits into one of its buffers (16 KB), else by what stands before Ray Serve
+    (rewards.serving.front), in a Ray session that is ours, and by the replica.
 
     Raises:
         ValueError: for HAProxy where there is none, or in a Ray session that was started without it.
     """
     env = os.environ if environment is None else environment
-    if ingress == "proxy" or env.get(_SWITCH) == "1" or (ingress == "auto" and env.get("RAY_ADDRESS")):
-        return {}
+    front: dict[str, str] = {}
+    if not env.get("RAY_ADDRESS") and _CALLBACK not in env:
+        front = {_CALLBACK: _FRONT, _FRONT_SECONDS: str(request_s)}
+        env.update(front)
+    if ingress == "proxy" or env.get(SWITCH) == "1" or (ingress == "auto" and env.get("RAY_ADDRESS")):
+        return front
     if env.get("RAY_ADDRESS"):
         raise ValueError(
-            f"ingress: haproxy needs {_SWITCH}=1 in the environment of every node when Ray is started, and RAY_ADDRESS "
+            f"ingress: haproxy needs {SWITCH}=1 in the environment of every node when Ray is started, and RAY_ADDRESS "
             "names a session that runs already: start Ray with it (and export it here), or set ingress: auto or proxy"
         )
     try:
@@ -146,7 +154,7 @@ def prepare_ingress(
         if ingress == "haproxy":
             raise
         log.info("Ray Serve's own proxy passes requests on: %s", error)
-        return {}
+        return front
     settings = {name: value for name, value in settings.items() if name not in env or name == _BINARY}
     env.update(settings)
-    return settings
+    return front | settings
