@@ -29,7 +29,9 @@ def _worth(value: int, number: int = 0) -> str:
     return f"Text {number}, worth {value}."
 
 
-def _rows(golds: Iterable[tuple[Any, ...]], make: Callable[..., Row], languages: Iterable[str] = LANGUAGES) -> list[Row]:
+def _rows(
+    golds: Iterable[tuple[Any, ...]], make: Callable[..., Row], languages: Iterable[str] = LANGUAGES
+) -> list[Row]:
     """Every gold in every language, `make` getting what stands before the gold."""
     found: list[Row] = []
     for language in languages:
@@ -90,8 +92,10 @@ SETS: Mapping[str, list[Row]] = {
     "helpsteer3": _HELPSTEER3,
     "helpsteer3-test": _HELPSTEER3,
     "mmmlu": _CHOICES,
-    "math500": _rows(_TRUE, lambda n, worth: {"problem": f"Asked {n}?", "full_solution": _worth(worth)}),
-    "humanevalxl": _rows(_TRUE, lambda n, worth: {"input": f"Asked {n}?", "code_response": _worth(worth)}),
+    "math500": _rows(_TRUE, lambda n, worth: {"problem": f"Asked {n}?", "full_solution": _worth(worth)}, ("en", "fr")),
+    "humanevalxl": _rows(
+        _TRUE, lambda n, worth: {"input": f"Asked {n}?", "code_response": _worth(worth)}, ("en", "zh")
+    ),
     "m-rewardbench": _by_part("source", _SUBSETS, LANGUAGES),
     "rewardbench": _by_part("source", _SUBSETS, ["en"]),
     "mm-eval": _by_part("subset", ("chat", "safety", "math", "language mixing"), LANGUAGES),
@@ -144,9 +148,7 @@ def _truthfulqa(folder: Path) -> None:
     columns = ["id", "question", "model_answer", "truthfulness", "informativeness"]
     said = {"m1": "Yes", "m2": "No", "m3": "YES ", "m4": "no"}
     for language in ("en", "es"):
-        shown = [
-            (f"{n}__{m}", f"Asked {n}?", _worth(worths[m], n), said[m], "yes") for n in range(3) for m in models
-        ]
+        shown = [(f"{n}__{m}", f"Asked {n}?", _worth(worths[m], n), said[m], "yes") for n in range(3) for m in models]
         _file(folder / "manual_review" / "evaluated" / f"{language}.csv", _table(columns, shown))
         for model in models:
             lines = [

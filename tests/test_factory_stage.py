@@ -285,7 +285,12 @@ def test_text_that_no_file_takes_is_set_aside(world: Path, tmp_path: Path) -> No
     rows[5]["task"]["rubric"]["criteria"][0]["description"] += " \udfff"
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(settings(world, tmp_path / "made", sources=[{"path": str(file), "name": "nano"}]))
+    sources = [{"path": str(file), "name": "nano"}]
+    with pytest.raises(
+        ValueError, match=r"the source nano: 2 of 24 rows are set aside \(8\.3%\): 1 not_unicode \(first: nano/"
+    ):
+        run(settings(world, tmp_path / "refused", sources=sources))
+    run(settings(world, tmp_path / "made", sources=sources, allow_set_aside=True))
     funnel = {f["filter"]: f for f in read_json(tmp_path / "made" / "funnel.json")}
     assert (funnel["read"]["in"], funnel["prompts"]["out"]) == (24, 22)
     aside = read_json(tmp_path / "made" / "set_aside.json")

@@ -83,25 +83,27 @@ class Gatherer:
         self.set_aside: list[dict[str, str]] = []
         self._hits: Counter[str] = Counter()
         self._ids, self._contents = Seen(), Seen()
+        self._own_language = config.strategies != ["eng-eng"] or config.translator is not None
         self._prompter = Prompter(config.profile, config.texts)
 
     def _rows(self) -> Iterator[Labelled]:
         for spec in self._config.sources:
             name = source_name(spec)
             share = SetAsideShare(f"the source {name}")
-            for row in open_source(spec, self._config.texts, self._config.without):
+            for row in open_source(spec, self._config.texts, self._config.without, self._own_language):
                 if isinstance(row, SetAside):
                     share.aside(row)
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)
                     continue
-                share.rows += 1
                 try:
                     reason = self._twice(row)
                 except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
+                    share.aside(SetAside(encodable(row.key), str(error), "not_unicode"))
                     self.read.drop("not_unicode", row.task.language, name)
                     self._aside(name, encodable(row.key), str(error))
                     continue
+                share.rows += 1
                 self.read.keep(row.task.language, name)
                 if reason is None:
                     self.duplicates.keep(row.task.language, name)

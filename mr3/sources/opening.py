@@ -89,7 +89,7 @@ def set_raw(spec: SetSource) -> Iterator[Raw]:
     return hub_rows(about.hub, spec.split or about.split, spec.revision, about.columns, spec.streaming)
 
 
-def _set_rows(spec: SetSource, texts: Texts) -> Rows:
+def _set_rows(spec: SetSource, texts: Texts, own_language: bool) -> Rows:
     about = known_set(spec.set)
     for where, row in set_raw(spec):
         if isinstance(row, SetAside):
@@ -99,7 +99,7 @@ def _set_rows(spec: SetSource, texts: Texts) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            yield labelled_row(where, row, about, texts, spec.gold_scale)
+            yield labelled_row(where, row, about, texts, spec.gold_scale, own_language)
 
 
 def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | SetAside:
@@ -175,26 +175,29 @@ def _adapter(spec: AdapterSource, source: str) -> Rows:
             yield _own_format(f"{source}:{number}", row, source)
 
 
-def _rows(spec: SourceSpec, texts: Texts) -> Rows:
+def _rows(spec: SourceSpec, texts: Texts, own_language: bool) -> Rows:
     source = source_name(spec)
     if isinstance(spec, SetSource):
-        return _set_rows(spec, texts)
+        return _set_rows(spec, texts, own_language)
     if isinstance(spec, AdapterSource):
         return _adapter(spec, source)
     adapt = _Mapper(spec, source) if spec.columns is not None else partial(_own_format, source=source)
     return (row if isinstance(row, SetAside) else adapt(where, row) for where, row in _raw(spec.path, None))
 
 
-def open_source(spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = ()) -> Rows:
+def open_source(
+    spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = (), own_language: bool = True
+) -> Rows:
     """Labelled rows of a source in its own order, and a SetAside in place of each row that is none.
 
     Args:
         without: languages of rows that are set aside.
+        own_language: rows of known sets must have texts in their own language; only eng-eng does without.
 
     Raises:
         ValueError: for a missing file or column, an unknown set or adapter, or a hub set that can't be read.
     """
-    rows = itertools.islice(_rows(spec, texts or Texts()), spec.limit)
+    rows = itertools.islice(_rows(spec, texts or Texts(), own_language), spec.limit)
     if spec.languages is None and not without:
         return rows
     wanted = None if spec.languages is None else set(spec.languages)
