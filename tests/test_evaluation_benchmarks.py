@@ -89,7 +89,7 @@ def test_a_row_that_can_not_be_judged_is_wrong_in_the_figure_as_in_the_public_ev
 def test_a_subset_that_the_figure_does_not_know_shows_before_anything_is_judged(tmp_path: Path) -> None:
     rows = [strict_pair("1", source="math-prm"), strict_pair("2", source="hep-cobol")]
     source = BenchmarkSource(benchmark="rewardbench", path=write(tmp_path / "m.jsonl", rows))
-    with pytest.raises(ValueError, match="1 no_stratum .*no subset 'hep-cobol'"):
+    with pytest.raises(ValueError, match=r"1 no_stratum .*no subset 'hep-cobol'"):
         load_benchmark(source, CARD)
 
 

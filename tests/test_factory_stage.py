@@ -89,7 +89,8 @@ def test_only_rows_that_are_right_under_all_strategies_are_kept(made: Path, worl
 def test_the_funnel_says_where_every_row_went(made: Path) -> None:
     funnel = {f["filter"]: f for f in read_json(made / "funnel.json")}
     assert list(funnel) == [
-        "read", "duplicates", "decontamination", "prompts", "correctness", "alignment", "difficulty", "balance",
+        "read", "duplicates", "decontamination", "prompts", "correctness", "alignment",
+        "trace_language", "repetition", "difficulty", "balance",
     ]  # fmt: skip
     assert funnel["read"]["in"] == ROWS + 3 and funnel["read"]["dropped"] == {"unreadable": 1}
     assert funnel["duplicates"]["dropped"] == {"same_id": 1, "same_task": 1}

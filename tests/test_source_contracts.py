@@ -1,4 +1,4 @@
-"""What every adapter owes: all legal gold labels of the public schemas, read so that a perfect judge is always right."""
+"""What every adapter owes: all legal gold labels of the public schemas, read so that a perfect judge is right."""
 
 from __future__ import annotations
 

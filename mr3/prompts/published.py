@@ -1,9 +1,9 @@
 """The published template folder as a library of texts: one JSON file per family, language by language.
 
 The folder is the user's own copy of `data/mr3_rubrics` of the public repository; files may be `.json` or `.json.gz`.
-Nothing of it is part of this project, and nothing stands in for it. Rubrics that the public set has no family for (ranked
-criteria, pointwise levels, lists) have the general layout: the published headings, identity and first sentences around
-the rubric's own text and the project's own instruction for the mode, which names no criteria.
+Nothing of it is part of this project, and nothing stands in for it. Rubrics that the public set has no family for
+(ranked criteria, pointwise levels, lists) have the general layout: the published headings, identity and first sentences
+around the rubric's own text and the project's own instruction for the mode, which names no criteria.
 """
 
 from __future__ import annotations
@@ -213,8 +213,8 @@ class Templates:
             return FAMILIES[task.mode]
         raise TextsMissing(
             f"task {task.id!r}: there are no published texts for mode {task.mode} with the scores "
-            f"{', '.join(task.labels[:8])}, only with {', '.join(FAMILIES['mcq'].labels or ())} and no rubric: write the "
-            "options so, or use `texts: own`",
+            f"{', '.join(task.labels[:8])}, only with {', '.join(FAMILIES['mcq'].labels or ())} and no rubric: write "
+            "the options so, or use `texts: own`",
             task.mode,
             task.language,
         )
