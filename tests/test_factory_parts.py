@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mr3.factory.dialects import SPEECH
 from mr3.factory.config import TraceRules
+from mr3.factory.dialects import SPEECH
 from mr3.factory.filters import TraceChecks, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter, check_funnel, table
-from mr3.factory.translate import assemble, chunks, lost_words, piece_reason
 from mr3.factory.rows import Head
+from mr3.factory.translate import assemble, chunks, lost_words, piece_reason
 from mr3.inference.engine import Completion
-from mr3.languages.registry import language
+from mr3.languages.registry import language as language_of
 from mr3.parsing import parse
 from mr3.records import PAIRWISE_LABELS
 
@@ -51,7 +51,7 @@ def test_difficulty_counts_right_answers_and_knows_what_it_can_not_know() -> Non
 
 
 def prose(code: str) -> str:
-    return " ".join(language(code).long_texts().values())
+    return " ".join(language_of(code).long_texts().values())
 
 
 def row_in(code: str, family: str | None = None) -> Head:
