@@ -63,11 +63,11 @@ def mirror(label: str) -> str:
 @pytest.mark.skipif(DATA is None, reason="set MR3_DATA to the folder of the labelled real sets")
 @pytest.mark.slow
 def test_a_perfect_judge_is_perfect_on_the_real_sets() -> None:
-    assert below(dict(real_sets(Path(str(DATA)), card("own")))) == {}
+    assert below(dict(real_sets(Path(str(DATA)), card("own", strategy="eng-eng")))) == {}
 
 
 def test_over_published_texts_too(tmp_path: Path) -> None:
-    about = card("published", write_templates(tmp_path / "templates")).model_copy(update={"strategy": "eng-eng"})
+    about = card("published", write_templates(tmp_path / "templates"), "eng-eng")
     wanted = {"helpsteer3", "rewardbench", "xcopa"}
     (tmp_path / "rows").mkdir()
     found = {}
