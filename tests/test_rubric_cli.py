@@ -239,24 +239,24 @@ def test_generated_rubrics_go_all_the_way_into_training_rows(tmp_path: Path, mon
     asked.write_text("".join(json.dumps({"id": r["task"]["id"], "input": "x"}) + "\n" for r in lines[:58]))
     per_task = generate_config(tmp_path, tasks=asked, output_dir=tmp_path / "per-task")
     generate.run(per_task)
-    for number, rubrics in enumerate((tmp_path / "out" / "library", tmp_path / "per-task" / "rubrics.parquet")):
-        model = {"model": str(tmp_path / "judge"), "backend": told_engine.NAME, "dialect": "plain"}
-        given = {
-            "output_dir": tmp_path / f"data-{number}",
-            "profile": "compact",
-            "ray": False,
-            "sources": [{"path": str(sources / "rows.jsonl"), "name": "nano", "rubrics": str(rubrics)}],
-            "teacher": {**model, "name": "teacher"},
-            "output": {"dialect": "plain"},
-        }
-        data(FactoryConfig.model_validate(given))
-        table = pq.read_table(tmp_path / f"data-{number}" / "sft" / "tgt-tgt" / "easy-hard.parquet")
-        funnel = {f["filter"]: f for f in json.loads((tmp_path / f"data-{number}" / "funnel.json").read_text())}
-        assert funnel["read"]["dropped"] == ({"no_rubric": 2} if number else {})
-        assert table.num_rows == (58 if number else 60), "two tasks have no rubric of their own"
-        prompts = ["\n".join(m["content"] for m in row) for row in table["prompt"].to_pylist()]
-        assert all("It tastes good." in prompt for prompt in prompts)
-        assert all(prefix for prefix in table["assistant_prefix"].to_pylist()), "forced traces begin as they did"
+    library, by_task = tmp_path / "out" / "library", tmp_path / "per-task" / "rubrics.parquet"
+    source = {"path": str(sources / "rows.jsonl"), "name": "nano", "rubrics": str(by_task)}
+    found = list(open_source(FileSource.model_validate(source)))
+    assert [r.kind for r in found if isinstance(r, SetAside)] == ["no_rubric"] * 2, "two were not asked for"
+    model = {"model": str(tmp_path / "judge"), "backend": told_engine.NAME, "dialect": "plain"}
+    given = {
+        "output_dir": tmp_path / "data",
+        "profile": "compact",
+        "ray": False,
+        "sources": [{**source, "rubrics": [str(by_task), str(library)]}],
+        "teacher": {**model, "name": "teacher"},
+        "output": {"dialect": "plain"},
+    }
+    data(FactoryConfig.model_validate(given))
+    table = pq.read_table(tmp_path / "data" / "sft" / "tgt-tgt" / "easy-hard.parquet")
+    prompts = ["\n".join(m["content"] for m in row) for row in table["prompt"].to_pylist()]
+    assert len(prompts) == 60 and all("It tastes good." in prompt for prompt in prompts)
+    assert all(prefix for prefix in table["assistant_prefix"].to_pylist()), "forced traces begin as they did"
 
 
 def test_a_generated_rubric_that_does_not_fit_its_row_is_named(tmp_path: Path) -> None:
