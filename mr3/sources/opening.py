@@ -204,7 +204,7 @@ def open_source(
     """
     texts = texts or Texts()
     given = GivenRubrics(spec.rubrics, texts.seed) if spec.rubrics is not None else None
-    rows = itertools.islice(_rows(spec, texts, own_language, given), spec.limit)
+    rows: Rows = itertools.islice(_rows(spec, texts, own_language, given), spec.limit)
     if given is not None:
         rows = map(given.apply, rows)
     if spec.languages is None and not without:
