@@ -16,11 +16,13 @@ from benchmarks.workload import base_judge
 from mr3.artifacts import read_json
 from mr3.cli.stages import config_model_of, stage_main_of
 from mr3.config import build_config
-from mr3.factory import asking, distil
+from mr3.factory import asking, distil, finish
 from mr3.factory.config import ORDERS, FactoryConfig
+from mr3.factory.parts import Step
 from mr3.factory.prompting import Prompter
 from mr3.factory.rows import SEPARATOR, make_row, read_row
 from mr3.factory.stage import run
+from mr3.languages.registry import language
 from mr3.nano.labelled import rows as nano_rows
 from mr3.sources import Labelled, Texts
 
@@ -225,6 +227,30 @@ def test_a_student_whose_engine_fails_drops_the_row_with_a_reason(world: Path, t
         patch.setattr(distil, "_answers", lambda *_: iter(answers))
         about = distil.grade(config, config.difficulty, Step(tmp_path, "a"), Step(tmp_path, "b"), tmp_path, 1)
     assert about["filters"][0]["dropped"][0][0] == "student_failed"
+
+
+def test_a_translated_trace_in_another_language_is_none(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(world, tmp_path, translator={"model": "m"})
+    row = next(r for r in nano_rows(50, 2) if r.task.language == "de")
+    head = make_row(row, Prompter("compact", Texts()), STRATEGIES)
+    payloads = []
+    for code in ("de", "en"):
+        trace = " ".join(language(code).long_texts().values())
+        made = json.dumps({"trace": trace, "explanation": "So.", "reason": None})
+        payloads.append((code, SEPARATOR.join([head, "{}", "1", made])))
+    monkeypatch.setattr(finish, "stream_parts", lambda *_: iter(payloads))
+    assert config.translator is not None
+    step = Step(tmp_path, "b")
+    about = finish.translate(config, config.translator, Step(tmp_path, "a"), step, tmp_path, 2)
+    details = about["filters"][0]["details"]
+    assert details["failed"] == {"wrong_language": 1}
+    assert details["traces"] == {"tgt-tgt-translated": {"in the language": 1, "in another language": 1}}
+    step.finish(about)
+    rows = [r["payload"] for file in step.parts for r in pq.read_table(file).to_pylist()]
+    kept = [json.loads(payload.rpartition(SEPARATOR)[2]) for payload in rows]
+    assert [bool(k["trace"]) for k in kept] == [True, False] and kept[1]["reason"] == "wrong_language"
 
 
 def test_rows_that_no_text_exists_for_are_counted(world: Path, tmp_path: Path) -> None:
