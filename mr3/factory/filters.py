@@ -112,6 +112,9 @@ class TraceChecks:
     def _loops(self, trace: str, strategy: str) -> bool:
         if self._rules.repeated is None:
             return False
+        if len(trace) < self._rules.enough_letters:
+            self._count(strategy, "too short to repeat itself")
+            return False
         loops = degenerate(trace, self._rules.repeated)
         self._count(strategy, "repeats itself" if loops else "does not repeat itself")
         return loops

@@ -5,6 +5,7 @@ Short texts and languages that the model does not know have no answer: `None`, n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +24,7 @@ _PIECES = 6
 _SURE = 0.8
 _VARIETIES = {"ary": "ar", "arz": "ar", "pcm": "en", "sdh": "ku", "uzs": "uz", "wuu": "zh", "yue": "zh"}
 """Answers of the identifier that are no language of a prompt, and the language whose writing they share."""
-_DENSE = (("\u3040", "\u30ff"), ("\u3400", "\u9fff"), ("\uac00", "\ud7af"))
+_DENSE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,8 @@ def known_languages() -> frozenset[str]:
 
 
 def _weight(text: str) -> int:
-    letters = [c for c in text if c.isalpha()]
-    dense = sum(any(low <= c <= high for low, high in _DENSE) for c in letters)
-    return len(letters) + 2 * dense
+    letters = "".join(filter(str.isalpha, text))
+    return len(letters) + 2 * len(_DENSE.findall(letters))
 
 
 def identify(text: str, among: Sequence[str] | None = None) -> Identified | None:
@@ -139,15 +139,17 @@ def share_in(text: str, language: str, enough: int = ENOUGH_LETTERS) -> Language
     """
     if not recognised(language):
         return LanguageShare(None, "unknown_language")
-    prose = without_kept_words(text)
-    if _weight(prose) < enough:
+    if text.isascii() and len(text) < enough:
+        return LanguageShare(None, "too_short")
+    pieces = [without_kept_words(piece) for piece in _pieces(text)]
+    weights = [_weight(piece) for piece in pieces]
+    total = sum(weights)
+    if total < enough:
         return LanguageShare(None, "too_short")
     code = base_code(language)
     wanted = {code, *twins_of(code)}
-    inside = sure = total = 0
-    for piece in _pieces(prose):
-        letters = _weight(piece)
-        total += letters
+    inside = sure = 0
+    for piece, letters in zip(pieces, weights, strict=True):
         ranked = _identifier(None).rank(piece)
         # Of all that share the writing together: between twins alone the identifier is never sure.
         is_it = sum(p for label, p in ranked if _VARIETIES.get(label, base_code(label)) in wanted)
