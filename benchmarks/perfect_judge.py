@@ -42,12 +42,12 @@ _ZERO = {"flip_rate", "rate", "before_repair", "mean_absolute_error"}
 """Metrics that are 0 for a perfect judge."""
 
 
-def card(texts: str, folder: Path | None = None) -> JudgeCard:
-    """A judge of a published layout with instructions in the task's language."""
+def card(texts: str, folder: Path | None = None, strategy: str = "tgt-eng") -> JudgeCard:
+    """A judge of a published layout, by default with instructions in the task's language."""
     return JudgeCard.model_validate(
         {
             "profile": "mr3-train",
-            "strategy": "tgt-eng",
+            "strategy": strategy,
             "texts": texts,
             "templates_dir": folder,
             "modes": ["pointwise", "pairwise", "binary", "choice"],
@@ -257,7 +257,7 @@ def run() -> Result:
             about = card("published", data / "mr3_rubrics")
             found |= {f"stand-in, published texts: {n}": s for n, s in stand_ins(Path(folder), about)}
     if data is not None:
-        found |= {f"real rows: {n}": s for n, s in real_sets(data, card("own"))}
+        found |= {f"real rows: {n}": s for n, s in real_sets(data, card("own", strategy="eng-eng"))}
     values = [value for entry in found.values() for value in entry.values()]
     below = {f"{name}: {path}": v for name, entry in found.items() for path, v in entry.items() if v != 1.0}
     return Result(

@@ -92,8 +92,10 @@ SETS: Mapping[str, list[Row]] = {
     "helpsteer3": _HELPSTEER3,
     "helpsteer3-test": _HELPSTEER3,
     "mmmlu": _CHOICES,
-    "math500": _rows(_TRUE, lambda n, worth: {"problem": f"Asked {n}?", "full_solution": _worth(worth)}),
-    "humanevalxl": _rows(_TRUE, lambda n, worth: {"input": f"Asked {n}?", "code_response": _worth(worth)}),
+    "math500": _rows(_TRUE, lambda n, worth: {"problem": f"Asked {n}?", "full_solution": _worth(worth)}, ("en", "fr")),
+    "humanevalxl": _rows(
+        _TRUE, lambda n, worth: {"input": f"Asked {n}?", "code_response": _worth(worth)}, ("en", "zh")
+    ),
     "m-rewardbench": _by_part("source", _SUBSETS, LANGUAGES),
     "rewardbench": _by_part("source", _SUBSETS, ["en"]),
     "mm-eval": _by_part("subset", ("chat", "safety", "math", "language mixing"), LANGUAGES),
@@ -181,12 +183,10 @@ def _mlqe(folder: Path) -> None:
     rated = [f"{n}\tSource {n}\t{_worth(band[m], n)}\t{m}" for n, m in enumerate(_BORDERS)]
     text = "\n".join(["index\toriginal\ttranslation\tmean", *rated]) + "\n"
     _archive(folder / "direct-assessments" / "dev" / "en-de-dev.tar.gz", {"en-de-dev/dev.ende.df.short.tsv": text})
-    edits = {"src": [], "mt": [], "pe": [], "hter": []}  # type: dict[str, list[str]]
-    for n in range(6):
-        for name, value in (("src", f"Source {n}"), ("mt", _worth(1, n)), ("pe", _worth(5, n)), ("hter", "0.5")):
-            edits[name].append(value)
-    edits["src"].append("Source"), edits["mt"].append("Same."), edits["pe"].append("Same."), edits["hter"].append("0.0")
-    files = {f"en-de-dev/dev.{name}": "\n".join(lines) + "\n" for name, lines in edits.items()}
+    edits = [(f"Source {n}", _worth(1, n), _worth(5, n), "0.5") for n in range(6)]
+    edits.append(("Source", "Same.", "Same.", "0.0"))  # nothing was edited: no pair
+    columns = dict(zip(("src", "mt", "pe", "hter"), zip(*edits, strict=True), strict=True))
+    files = {f"en-de-dev/dev.{name}": "\n".join(lines) + "\n" for name, lines in columns.items()}
     _archive(folder / "post-editing" / "dev" / "en-de-dev.tar.gz", files)
     votes = [(5, "[1, 1, 0]", "ERR"), (0, "[0, 0, 0]", "NOT"), (5, "[1, 1, 1]", "ERR"), (0, "[0, 0, 1]", "NOT")]
     lines = [f"{n}\tSource {n}\t{_worth(w, n)}\t{v}\t{label}" for n, (w, v, label) in enumerate(votes)]

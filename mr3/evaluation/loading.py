@@ -177,9 +177,9 @@ def load_benchmark(
     Raises:
         ValueError: when the source can't be read, too many of its rows are set aside, or none can be judged.
     """
-    about = source.about
-    loader = _Loader(source, card.strategy != "eng-eng")
-    for row in rows_with_part(source.spec(), texts_of(card, rubric_seed), about.part, about.keep):
+    about, own_language = source.about, card.strategy != "eng-eng"
+    loader = _Loader(source, own_language)
+    for row in rows_with_part(source.spec(), texts_of(card, rubric_seed), about.part, about.keep, own_language):
         loader.add(row)
     found = loader.found
     found.share.check(allow_set_aside)

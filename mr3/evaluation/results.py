@@ -22,7 +22,7 @@ from mr3.evaluation.scores import Answer, all_alike, indexed
 from mr3.stats import crossed_bootstrap, over_seeds
 
 SET_ASIDE = "set_aside.json"
-"""In a run's folder: set -> name -> gold, language and part of each row that could not be judged and counts as wrong."""
+"""In a run's folder: set -> name -> gold, language and part of each row that counts as wrong unjudged."""
 _COLUMNS = ["task_id", "sets", "language", "part", "gold", "said", "swapped"]
 
 

@@ -129,6 +129,23 @@ class Decontamination(BaseModel):
     )
 
 
+class TraceRules(BaseModel):
+    """Which traces are fit to learn from, beside being right; null switches a filter off."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    in_language: float | None = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="least share of a trace in the language that its strategy names (it may quote others)",
+    )
+    enough_letters: int = Field(200, ge=12, description="shorter traces, and unknown languages, pass and are counted")
+    repeated: float | None = Field(
+        0.5, gt=0, le=1, description="a trace repeats itself when so much of it, or of its end, was said before"
+    )
+
+
 class Difficulty(BaseModel):
     """The student, and which rows are hard enough."""
 
@@ -210,6 +227,7 @@ class FactoryConfig(StageConfig):
     translator: Translator | None = Field(None, description="makes tgt-tgt-translated from the traces of tgt-eng")
     require_translation: bool = Field(False, description="a row whose trace can't be translated is dropped")
     decontaminate: Decontamination = Decontamination()
+    traces: TraceRules = TraceRules()
     difficulty: Difficulty | None = None
     select: Selection = Selection()
     output: Output = Output()

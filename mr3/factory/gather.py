@@ -88,6 +88,7 @@ class Gatherer:
         self._hits: dict[str, Counter[str]] = {b.name: Counter() for b in index.benchmarks}
         self._examples: dict[str, list[dict[str, str]]] = {}
         self._ids, self._contents = Seen(), Seen()
+        self._own_language = config.strategies != ["eng-eng"] or config.translator is not None
         self._prompter = Prompter(config.profile, config.texts, config.speaks_harmony)
 
     def _rows(self) -> Iterator[Labelled]:
@@ -96,19 +97,20 @@ class Gatherer:
             if spec.languages is None:
                 spec = spec.model_copy(update={"languages": self._config.languages})
             share = SetAsideShare(f"the source {name}")
-            for row in open_source(spec, self._config.texts, self._config.without):
+            for row in open_source(spec, self._config.texts, self._config.without, self._own_language):
                 if isinstance(row, SetAside):
                     share.aside(row)
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)
                     continue
-                share.rows += 1
                 try:
                     reason = self._twice(row)
                 except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
+                    share.aside(SetAside(encodable(row.key), str(error), "not_unicode"))
                     self.read.drop("not_unicode", row.task.language, name)
                     self._aside(name, encodable(row.key), str(error))
                     continue
+                share.rows += 1
                 self.read.keep(row.task.language, name)
                 if reason is None:
                     self.duplicates.keep(row.task.language, name)

@@ -84,12 +84,21 @@ def _score(value: Any, about: KnownSet, scale: GoldScale, labels: Sequence[str])
 
 
 def labelled_row(
-    where: str, row: Mapping[str, Any], about: KnownSet, texts: Texts, scale: GoldScale = "set"
+    where: str,
+    row: Mapping[str, Any],
+    about: KnownSet,
+    texts: Texts,
+    scale: GoldScale = "set",
+    own_language: bool = True,
 ) -> Labelled | SetAside:
-    """One row of a known set; what is no row, or has no text in the families or templates, is set aside by name."""
+    """One row of a known set; what is no row, or has no text in the families or templates, is set aside by name.
+
+    Args:
+        own_language: the row's own language needs texts too; only prompts of eng-eng do without.
+    """
     known = {"id": str(row["id"]), "language": str(row["language"]), "gold": plain_gold(row["actual_score"])}
     try:
-        return _labelled(row, about, texts, scale)
+        return _labelled(row, about, texts, scale, own_language)
     except _OffScale as error:
         return SetAside(where, str(error), "other_scale" if error.other else "off_scale", **known)
     except TextsMissing as error:
@@ -98,7 +107,7 @@ def labelled_row(
         return SetAside(where, str(error), "invalid", **known)
 
 
-def _labelled(row: Mapping[str, Any], about: KnownSet, texts: Texts, scale: GoldScale) -> Labelled:
+def _labelled(row: Mapping[str, Any], about: KnownSet, texts: Texts, scale: GoldScale, own_language: bool) -> Labelled:
     library = library_of(texts)
     draw = int(stable_hash("rubric", texts.seed, about.name, str(row["id"]))[:8], 16)
     index, order = draw & 0xFFFF, ORDERS[draw >> 16 & 1]
@@ -108,7 +117,7 @@ def _labelled(row: Mapping[str, Any], about: KnownSet, texts: Texts, scale: Gold
     gold = _score(row["actual_score"], about, scale, labels)
     task = task_of_row(row, family, library, "en", index, order)
     own = None
-    if row["language"] != "en":
+    if own_language and row["language"] != "en":
         shown = task_of_row(row, family, library, row["language"], index, order)
         own = OwnTexts(rubric=shown.rubric, instruction=shown.instruction)
     return Labelled(source=about.name, gold=gold, task=task, own=own)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from mr3.records import Message, Task, stable_hash
 from mr3.rubrics import Rubric, load_rubric
 from mr3.sources.families import labelled_row, plain_gold
+from mr3.sources.given_rubrics import GivenRubrics, rubric_paths
 from mr3.sources.labelled import Labelled, OwnTexts, SetAside, legal_label
 from mr3.sources.reading import Raw, file_rows, files_of, hub_rows
 from mr3.sources.registry import known_set
@@ -38,7 +39,8 @@ def source_name(spec: SourceSpec) -> str:
 def source_files(spec: SourceSpec) -> list[Path]:
     """The local files that a source reads, for hashing; none for a hub set, whose commit is in the config."""
     path = spec.path if isinstance(spec, SetSource | FileSource) else None
-    return files_of(path) if path is not None else []
+    rubrics = rubric_paths(spec.rubrics) if spec.rubrics is not None else []
+    return [*(files_of(path) if path is not None else []), *rubrics]
 
 
 def _problem(error: ValidationError) -> str:
@@ -66,7 +68,7 @@ def set_raw(spec: SetSource) -> Iterator[Raw]:
     return hub_rows(about.hub, spec.split or about.split, spec.revision, about.columns, spec.streaming)
 
 
-def _set_rows(spec: SetSource, texts: Texts) -> Rows:
+def _set_rows(spec: SetSource, texts: Texts, own_language: bool) -> Rows:
     about = known_set(spec.set)
     for where, row in set_raw(spec):
         if isinstance(row, SetAside):
@@ -76,7 +78,7 @@ def _set_rows(spec: SetSource, texts: Texts) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            yield labelled_row(where, row, about, texts, spec.gold_scale)
+            yield labelled_row(where, row, about, texts, spec.gold_scale, own_language)
 
 
 def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | SetAside:
@@ -91,9 +93,9 @@ def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | S
 class _Mapper:
     """Rows with a file's own columns."""
 
-    def __init__(self, spec: FileSource, source: str) -> None:
+    def __init__(self, spec: FileSource, source: str, given: GivenRubrics | None) -> None:
         assert spec.columns is not None and spec.mode is not None
-        self._spec, self._source, self._columns = spec, source, spec.columns
+        self._spec, self._source, self._columns, self._given = spec, source, spec.columns, given
         self._rubric = Rubric(name="none", absent=True) if spec.rubric is None else load_rubric(spec.rubric)
         self._own = {code: OwnTexts(rubric=load_rubric(given)) for code, given in spec.own_rubrics.items()}
 
@@ -110,12 +112,15 @@ class _Mapper:
                 if (column := getattr(columns, name)) is not None
             }
             identity = str(row[columns.id]) if columns.id else stable_hash(row[columns.input], responses, language)
+            rubric = self._given.pick(self._source, identity) if self._given is not None else self._rubric
+            if rubric is None:
+                return SetAside(where, "no valid rubric was generated for it", "no_rubric", language=language)
             task = Task(
                 id=identity,
                 mode=spec.mode,  # type: ignore[arg-type]
                 input=asked,
                 responses=responses,
-                rubric=self._rubric,
+                rubric=rubric,
                 language=language,
                 **fields,
             )
@@ -152,26 +157,33 @@ def _adapter(spec: AdapterSource, source: str) -> Rows:
             yield _own_format(f"{source}:{number}", row, source)
 
 
-def _rows(spec: SourceSpec, texts: Texts) -> Rows:
+def _rows(spec: SourceSpec, texts: Texts, own_language: bool, given: GivenRubrics | None) -> Rows:
     source = source_name(spec)
     if isinstance(spec, SetSource):
-        return _set_rows(spec, texts)
+        return _set_rows(spec, texts, own_language)
     if isinstance(spec, AdapterSource):
         return _adapter(spec, source)
-    adapt = _Mapper(spec, source) if spec.columns is not None else partial(_own_format, source=source)
+    adapt = _Mapper(spec, source, given) if spec.columns is not None else partial(_own_format, source=source)
     return (row if isinstance(row, SetAside) else adapt(where, row) for where, row in _raw(spec.path, None))
 
 
-def open_source(spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = ()) -> Rows:
+def open_source(
+    spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = (), own_language: bool = True
+) -> Rows:
     """Labelled rows of a source in its own order, and a SetAside in place of each row that is none.
 
     Args:
         without: languages of rows that are set aside.
+        own_language: rows of known sets must have texts in their own language; only eng-eng does without.
 
     Raises:
         ValueError: for a missing file or column, an unknown set or adapter, or a hub set that can't be read.
     """
-    rows = itertools.islice(_rows(spec, texts or Texts()), spec.limit)
+    texts = texts or Texts()
+    given = GivenRubrics(spec.rubrics, texts.seed) if spec.rubrics is not None else None
+    rows: Rows = itertools.islice(_rows(spec, texts, own_language, given), spec.limit)
+    if given is not None:
+        rows = map(given.apply, rows)
     if spec.languages is None and not without:
         return rows
     wanted = None if spec.languages is None else set(spec.languages)

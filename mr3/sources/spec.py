@@ -33,6 +33,10 @@ class _Source(BaseModel):
     name: str | None = Field(None, description="name in ids and reports; unset: the set's, file's or adapter's")
     limit: int | None = Field(None, ge=1, description="only the first so many rows")
     languages: list[str] | None = Field(None, description="rows in other languages are left out, and counted")
+    rubrics: str | list[str] | None = Field(
+        None,
+        description="rubrics of its rows: YAML files, a folder of them, or rubrics.parquet of `mr3 rubric generate`",
+    )
 
 
 class SetSource(_Source):
@@ -76,8 +80,10 @@ class FileSource(_Source):
     def _whole(self) -> FileSource:
         if (self.columns is None) != (self.mode is None):
             raise ValueError("columns and mode go together: give both, or neither for the factory's own row format")
-        if self.columns is not None and self.rubric is None and self.mode != "choice":
-            raise ValueError("a file with columns needs a rubric: set `rubric:` to criteria or levels, or to a file")
+        if self.columns is not None and self.rubric is None and self.rubrics is None and self.mode != "choice":
+            raise ValueError(
+                "a file with columns needs a rubric: set `rubric:` to criteria or levels, or to a file, or `rubrics:`"
+            )
         if self.columns is not None and self.columns.language is None and self.language is None:
             raise ValueError("no language: name its column, or set `language:` for all rows")
         return self
