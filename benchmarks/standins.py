@@ -3,11 +3,14 @@
 The sets hold a few made-up rows each. The models are Qwen3 of less than a million parameters over one BPE tokenizer
 with Qwen's and harmony's tokens: random ones, and a teacher that learned in a minute to give each family the label that
 most of its rows have, so that some rows are right under every strategy and some are not.
+
+    python -m benchmarks.standins FOLDER TEMPLATES
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +28,8 @@ from mr3.judge_card import JudgeCard, write_card
 from mr3.sources import Labelled, Texts, open_source
 from mr3.sources.spec import SetSource
 
-LANGUAGES = ("en", "de", "sw", "zh")
+LANGUAGES = ("en", "de", "fr", "sw", "zh")
+"""Of the templates that prompts of the stand-ins need."""
 HARMONY = ("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|return|>")
 LIMITS = {"max_prompt_tokens": 4096, "max_output_tokens": 96}
 _TEMPLATE = (
@@ -37,6 +41,7 @@ _TEMPLATE = (
 _WORDS = {
     "en": ("How many apples are left on day", "There are", "apples left"),
     "de": ("Wie viele Äpfel bleiben am Tag", "Es bleiben", "Äpfel übrig"),
+    "fr": ("Combien de pommes restent le jour", "Il reste", "pommes"),
     "sw": ("Ni tufaha ngapi zimebaki siku ya", "Zimebaki tufaha", "tu leo"),
     "zh": ("第几天还剩下多少个苹果", "还剩", "个苹果"),
 }
@@ -119,7 +124,17 @@ BENCHMARKS: Mapping[str, Callable[[int, str], Row]] = {
     "mgsm": _solution("question", "answer", True, 2000),
     "HelpSteer3": lambda i, code: _helpsteer3(3000 + i, code),
 }
-_LANGUAGES_OF = {"reward-bench": ("en",), "IndoPref": ("id",)}
+# Each set has rows in languages that its published templates hold.
+_LANGUAGES_OF = {
+    "PolyGuardMix-filtered": ("en", "de", "fr", "zh"),
+    "HelpSteer3": ("en", "de", "fr", "zh"),
+    "HumanEval-XL-Python": ("en", "de", "fr", "zh"),
+    "MATH-500-Multilingual": ("en", "fr"),
+    "MMMLU": ("en", "de", "sw", "zh"),
+    "include-base-44": ("de", "fr", "sw", "zh"),
+    "reward-bench": ("en",),
+    "IndoPref": ("id",),
+}
 _OTHER: dict[Any, Any] = {
     "true": "false", "false": "true", True: False, False: True, "B": "C", 2: 1, "Assistant A": "Assistant B",
     "Tie": "Both Bad",
@@ -130,7 +145,7 @@ def _rows(name: str, make: Callable[[int, str], Row], count: int) -> Iterator[Ro
     for i in range(count):
         languages = _LANGUAGES_OF.get(name, LANGUAGES)
         language = languages[i // 2 % len(languages)]
-        row = make(i, "en" if language == "id" else language)
+        row = make(i, language if language in _WORDS else "en")
         if i % 8 in (3, 6):
             row["actual_score"] = _OTHER[row["actual_score"]]
         kind = ("prompt", "response")[i % 2] if name.startswith("PolyGuard") else "row"
@@ -148,7 +163,7 @@ def write_sets(folder: Path, rows: int = 24) -> None:
     # As the public evaluation reads it: JSON lines under the name of a JSON file.
     toxic = [
         {"id": f"{i}-completion", "language": code, **_text(i, code, ("true", "false")[i % 2], 4000)}
-        for i, code in enumerate(LANGUAGES * 2)
+        for i, code in enumerate(("en", "de", "sw", "zh") * 2)
     ]
     (folder / "benchmarks" / "rtp_lx_dataset.json").write_text("".join(json.dumps(r) + "\n" for r in toxic), "utf-8")
 
@@ -252,7 +267,7 @@ def _train(model: Any, tokenizer: Any, lessons: Sequence[tuple[str, str]], steps
     return losses
 
 
-def write_models(folder: Path, sets: Path, templates: Path, steps: int = 150) -> list[float]:
+def write_models(folder: Path, sets: Path, templates: Path, steps: int = 160) -> list[float]:
     """Tiny models below `folder`, by the names that configs/tiny.yaml gives them; the losses of the teacher's training.
 
     `qwen3`: a random base; `gpt-oss`: a random student; `teacher`; `translator`; `judge-STRATEGY`: random judges of
@@ -278,3 +293,9 @@ def write_models(folder: Path, sets: Path, templates: Path, steps: int = 150) ->
         )  # type: ignore[arg-type]
         write_card(folder / f"judge-{strategy}", card)
     return losses
+
+
+if __name__ == "__main__":
+    place, published = map(Path, sys.argv[1:])
+    write_sets(place)
+    write_models(place / "models", place, published)
