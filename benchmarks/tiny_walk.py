@@ -107,13 +107,14 @@ def judge_of(
     _mr3(variables, "sft", "--config", str(config), "--output_dir", str(arm / "sft"))
     model = arm / "sft" / "model"
     own = {"JUDGE": str(model), "ARM_RUN": str(arm)}
-    _mr3({**variables, **own}, "eval", "--config", evaluation, "--output_dir", str(arm / "eval"), *more)
+    evaluated = arm / Path(evaluation).stem
+    _mr3({**variables, **own}, "eval", "--config", evaluation, "--output_dir", str(evaluated), *more)
     card = load_card(str(model))
     trained = yaml.safe_load(config.read_text(encoding="utf-8"))["judge"]
     as_trained = (card.profile, card.strategy, card.texts, list(card.modes)) == tuple(
         trained[key] for key in ("profile", "strategy", "texts", "modes")
     )
-    return {"model": str(model), "judges": as_trained and _counts(arm / "eval"), "outcomes": judged(arm / "eval")}
+    return {"model": str(model), "judges": as_trained and _counts(evaluated), "outcomes": judged(evaluated)}
 
 
 def _study(config: str, root: Path, templates: Path) -> dict[str, Any]:
