@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,6 +26,8 @@ from benchmarks import standins
 from benchmarks.tiny_walk import SFT_CONFIGS, environment, judge_of, walk_data
 from mr3.artifacts import read_json
 from mr3.cli.judge_one import main as judge_main
+from mr3.cli.stages import config_model_of
+from mr3.cli.study import variables_of_steps
 from mr3.config import load_config
 from mr3.factory.config import FactoryConfig
 from mr3.inference.engine import Completion, EngineConfig, Request
@@ -66,6 +70,22 @@ def test_the_overlay_sets_nothing_that_is_not_about_size() -> None:
     found = {name for section in yaml.safe_load(OVERLAY.read_text()).values() for name in leaves(section)}
     models = {"published", "eng-eng", "tgt-eng", "tgt-tgt"}
     assert found - models <= set().union(*ALLOWED.values())
+
+
+CONFIGS = [file for file in sorted(Path("configs").rglob("*.yaml")) if file != OVERLAY]
+
+
+@pytest.mark.parametrize("file", CONFIGS, ids=str)
+def test_every_config_is_whole_under_the_overlay(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = re.match(r"# (?:MR3_DATA=\S+ )?mr3 ([\w-]+) --config", file.read_text())
+    assert command is not None
+    for name, value in {**environment(tmp_path, tmp_path), "MR3_DATA": "data", "ROWS": "rows.parquet"}.items():
+        monkeypatch.setenv(name, value)
+    with variables_of_steps() if command.group(1) == "study" else nullcontext():
+        config = load_config(config_model_of(command.group(1), file), file, ["--overlay", str(OVERLAY)])
+    hub = re.findall(r"'((?:Qwen|openai|rubricreward)/[^']+)'", str(config.model_dump(exclude={"arms", "data"})))
+    spared = file.name in ("eval-endpoint.yaml", "rubric-refine.yaml", "rubric-generate.yaml", "eval-paper.yaml")
+    assert not hub or spared, "a model that the overlay leaves on the hub"
 
 
 class Recorder:
