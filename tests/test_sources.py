@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from mr3.factory.config import FactoryConfig
 from mr3.sources import Labelled, SetAside, SourceSpec, Texts, input_texts, known_sets, open_source
 from mr3.sources.families import plain_gold
+from mr3.sources.reading import file_rows
 
 TEMPLATES = Path(os.environ.get("MR3_DATA", "/nonexistent")) / "mr3_rubrics"
 SPEC: TypeAdapter[Any] = TypeAdapter(SourceSpec)
@@ -49,6 +50,14 @@ def write(folder: Path, kind: str) -> Path:
     else:
         file.write_text(lines, encoding="utf-8")
     return file
+
+
+def test_json_lines_may_be_named_json(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl").rename(tmp_path / "rtp_lx_dataset.json")
+    assert [row for _, row in file_rows(file)] == ROWS
+    file.write_text(json.dumps({"rows": ROWS}, indent=1))
+    with pytest.raises(ValueError, match="holds no list of rows"):
+        list(file_rows(file))
 
 
 def opened(given: dict[str, Any]) -> list[Labelled | SetAside]:

@@ -205,10 +205,6 @@ class Estimate(BaseModel):
     pieces: float = Field(6, gt=0, description="pieces of a trace, with its explanation, that a translator gets")
 
 
-def _unpinned(spec: SourceSpec) -> bool:
-    return isinstance(spec, SetSource) and spec.path is None and not COMMIT.fullmatch(spec.revision)
-
-
 class FactoryConfig(StageConfig):
     """From sources to training rows."""
 
@@ -282,7 +278,9 @@ class FactoryConfig(StageConfig):
             raise ValueError(f"require must name some of strategies ({', '.join(self.strategies)}), not {absent or []}")
         if self.translator is not None and TRANSLATED not in self.strategies:
             raise ValueError(f"translated traces are made from those of {TRANSLATED}: add it to strategies")
-        unpinned = [s.set for s in (*self.sources, *self.decontaminate.benchmarks) if _unpinned(s)]
+        specs = (*self.sources, *self.decontaminate.benchmarks)
+        on_hub = [s for s in specs if isinstance(s, SetSource) and s.path is None]
+        unpinned = [s.set for s in on_hub if not COMMIT.fullmatch(s.revision)]
         if unpinned:
             raise ValueError(
                 f"{', '.join(unpinned)} would be read from a branch of the hub, which can change: set revision to a "

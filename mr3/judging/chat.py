@@ -96,8 +96,8 @@ class ChatPrompt:
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of whole prompts; system messages that many tasks share are tokenised once."""
-        if self._boundary is None:
-            return self._encode(prompts)
+        if self._boundary is None or any(self._boundary not in p for p in prompts):
+            return self._encode(prompts)  # also prompts that another writer laid out (harmony)
         cuts = [p.index(self._boundary) + len(self._boundary) for p in prompts]
         prefixes = [p[:cut] for p, cut in zip(prompts, cuts, strict=True)]
         known = {p: self._prefix_ids[p] for p in dict.fromkeys(prefixes) if p in self._prefix_ids}

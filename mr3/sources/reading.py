@@ -102,14 +102,29 @@ def _jsonl(file: Path) -> Iterator[Raw]:
 def _json(file: Path) -> Iterator[Raw]:
     try:
         with _open(file) as stream:
-            rows = json.load(stream)
+            # Public files named .json often hold JSON lines (RTP-LX as the published evaluation reads it).
+            lines = _begins_with_an_object(stream)
+            rows = None if lines else json.load(stream)
     except (ValueError, EOFError, zlib.error) as error:
         raise ValueError(f"{file} can't be read as JSON: {error}") from error
+    if lines:
+        yield from _jsonl(file)
+        return
     if not isinstance(rows, list):
         raise ValueError(f"{file} holds no list of rows: give a JSON array of objects, or JSON lines")
     for number, row in enumerate(rows, start=1):
         where = f"{file.name}:{number}"
         yield where, row if isinstance(row, dict) else SetAside(where, "not a JSON object")
+
+
+def _begins_with_an_object(stream: Any) -> bool:
+    """Whether the first line is a whole JSON object; the stream is at its beginning again."""
+    try:
+        return stream.read(1) == b"{" and isinstance(json.loads(b"{" + stream.readline()), dict)
+    except ValueError:
+        return False
+    finally:
+        stream.seek(0)
 
 
 def _csv(file: Path) -> Iterator[Raw]:
