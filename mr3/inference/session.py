@@ -21,7 +21,7 @@ BLOCK_BYTES = 8 << 20
 
 
 _SHUTDOWN_S = 20.0
-_RECONNECT_S = "600"
+_RECONNECT_S = "180"
 """Ray itself ends a driver that can't reach the head (GCS) for 60 s; `liveness` says so earlier, in words."""
 
 

@@ -16,10 +16,10 @@ import logging
 import math
 import os
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from mr3.inference.engine import EngineDead, HostDied
 from mr3.inference.store import Deaths, Store
@@ -32,6 +32,14 @@ DEATHS_ALONE = 2
 MOST_DEATHS = 30
 """So many engines that die one after the other without any answer are no item's fault: the run ends."""
 _REMEMBERED = 20_000
+
+
+async def end_tasks(left: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel them and see their ends, before their loop is closed."""
+    tasks = list(left)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Gate:
@@ -133,28 +141,28 @@ class StoredWork(Generic[Item]):
         """
         found = {i: self._recent[i] for i in wanted if i in self._recent}
         found |= self._store.lookup([i for i in wanted if i not in found])
-        others = {self._flying[i] for i in wanted if i not in found and i in self._flying}
+        waited = {self._flying[i] for i in wanted if i not in found and i in self._flying}
         mine = {i: item for i, item in wanted.items() if i not in found and i not in self._flying}
-        made: dict[str, str] = {}
         if mine:
             task = asyncio.create_task(self._make_all(mine))
-            self._flying |= dict.fromkeys(mine, task)
             task.add_done_callback(lambda _: self._landed(mine))
-            made = await self._wait(task)
-        for task in others:
-            found |= {i: text for i, text in (await self._wait(task)).items() if i in wanted}
-        return Answers({**found, **made}, frozenset(made))
+            self._flying |= dict.fromkeys(mine, task)
+            waited.add(task)
+        for made in await self._wait(waited):
+            found |= {i: text for i, text in made.items() if i in wanted}
+        return Answers(found, frozenset(mine))
 
-    async def _wait(self, task: Task) -> dict[str, str]:
-        """Its results. It ends early only when everybody who waited for it was cancelled."""
-        self._waiting[task] += 1
+    async def _wait(self, tasks: Collection[Task]) -> list[dict[str, str]]:
+        """Their results. Each of them ends early only when everybody who waited for it was cancelled."""
+        self._waiting.update(tasks)
         try:
-            return await asyncio.shield(task)
+            return [await asyncio.shield(task) for task in tasks]
         finally:
-            self._waiting[task] -= 1
-            if not self._waiting[task]:
-                del self._waiting[task]
-                task.cancel()
+            self._waiting.subtract(tasks)
+            for task in tasks:
+                if not self._waiting[task]:
+                    del self._waiting[task]
+                    task.cancel()
 
     async def _make_all(self, missing: Mapping[str, Item]) -> dict[str, str]:
         made: dict[str, str] = {}
