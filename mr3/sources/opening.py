@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mr3.records import Message, Task, stable_hash
+from mr3.rows import BadRow, parse_json
 from mr3.rubrics import Rubric, load_rubric
 from mr3.sources.families import labelled_row, plain_gold
 from mr3.sources.labelled import Labelled, OwnTexts, SetAside
@@ -99,16 +99,26 @@ def _set_rows(spec: SetSource, texts: Texts) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            yield labelled_row(where, row, about, texts)
+            yield _guarded(partial(labelled_row, about=about, texts=texts), where, row)
+
+
+def _guarded(adapt: Callable[[str, Any], Labelled | SetAside], where: str, row: Any) -> Labelled | SetAside:
+    """The row, unless its values are of other types than its set's."""
+    try:
+        return adapt(where, row)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        return SetAside(where, f"values of the wrong type: {type(error).__name__}: {error}", "invalid")
 
 
 def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | SetAside:
     """Rows of `Labelled`, or of evaluation tasks: nested values may be JSON strings, further columns are left."""
-    given = {k: json.loads(v) if isinstance(v, str) else v for k, v in row.items() if k in ("task", "own")}
     try:
+        given = {k: parse_json(v) if isinstance(v, str) else v for k, v in row.items() if k in ("task", "own")}
         return Labelled.model_validate({"source": source, "gold": row.get("gold"), **given})
     except ValidationError as error:
         return SetAside(where, _problem(error), "invalid")
+    except BadRow as error:
+        return SetAside(where, str(error), "invalid")
 
 
 class _Mapper:
@@ -172,7 +182,7 @@ def _adapter(spec: AdapterSource, source: str) -> Rows:
         elif isinstance(row, SetAside):
             yield row
         else:
-            yield _own_format(f"{source}:{number}", row, source)
+            yield _guarded(partial(_own_format, source=source), f"{source}:{number}", row)
 
 
 def _rows(spec: SourceSpec, texts: Texts) -> Rows:
@@ -182,7 +192,7 @@ def _rows(spec: SourceSpec, texts: Texts) -> Rows:
     if isinstance(spec, AdapterSource):
         return _adapter(spec, source)
     adapt = _Mapper(spec, source) if spec.columns is not None else partial(_own_format, source=source)
-    return (row if isinstance(row, SetAside) else adapt(where, row) for where, row in _raw(spec.path, None))
+    return (row if isinstance(row, SetAside) else _guarded(adapt, where, row) for where, row in _raw(spec.path, None))
 
 
 def open_source(spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = ()) -> Rows:
