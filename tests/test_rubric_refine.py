@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mr3.checking import compare
 from mr3.inference.engine import Completion
+from mr3.inference.session import ray_session
 from mr3.inference.store import Store
 from mr3.nano.house import house_tasks
 from mr3.refinement.asked import TeacherProposals, TeacherProposer
@@ -319,6 +320,14 @@ def test_the_nano_config_finds_its_sets() -> None:
     assert min(len(p) for p in parts.values()) > 60
 
 
+@pytest.fixture
+def ray() -> Iterator[None]:
+    """One session for all runs of a test: each would start its own."""
+    with ray_session():
+        yield
+
+
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_stage_refines_reports_and_judges_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], replicas: int
