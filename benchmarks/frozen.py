@@ -63,21 +63,27 @@ def _part(name: str) -> Callable[[Path, int], int]:
 
 @dataclass(frozen=True)
 class Case:
-    """What is hit, how, and whether the run must go on (exit 0) or stop with a message (exit 2)."""
+    """What is hit, how, and whether the run must go on (exit 0) or stop with a message (exit 2).
 
-    find: Callable[[Path, int], int] | None
-    signal: int
+    Without a process to hit, the engine is broken from the start, by the switch (of `benchmarks.instant`) of that name.
+    """
+
     ends: int
+    find: Callable[[Path, int], int] | None = None
+    signal: int = signal.SIGSTOP
     host: bool = False
+    broken: str = ""
 
 
 CASES = {
-    "worker_stopped": Case(_engine, signal.SIGSTOP, 0),
-    "host_stopped": Case(_engine, signal.SIGSTOP, 0, host=True),
-    "raylet_stopped": Case(_part("raylet"), signal.SIGSTOP, 2),
-    "gcs_stopped": Case(_part("gcs_server"), signal.SIGSTOP, 2),
-    "gcs_killed": Case(_part("gcs_server"), signal.SIGKILL, 2),
-    "engine_silent": Case(None, 0, 2),
+    "worker_stopped": Case(0, _engine),
+    "host_stopped": Case(0, _engine, host=True),
+    "raylet_stopped": Case(2, _part("raylet")),
+    "raylet_killed": Case(2, _part("raylet"), signal.SIGKILL),
+    "gcs_stopped": Case(2, _part("gcs_server")),
+    "gcs_killed": Case(2, _part("gcs_server"), signal.SIGKILL),
+    "engine_silent": Case(2, broken="silent_while"),
+    "engines_die": Case(2, broken="dies_while"),
 }
 
 
@@ -93,8 +99,8 @@ def _tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 def _config(root: Path, case: Case | None) -> Path:
     root.mkdir()
-    silent = root / "silent"
-    engine = {"seconds": 0.2, "log": str(root / "calls.log"), "silent_while": str(silent)}
+    broken = root / "broken"
+    engine = {"seconds": 0.2, "log": str(root / "calls.log"), (case and case.broken) or "silent_while": str(broken)}
     judge = {
         "model": str(base_judge(root.parent / "judge")),
         "backend": NAME,
@@ -103,8 +109,8 @@ def _config(root: Path, case: Case | None) -> Path:
         "seconds_per_token": 0.001,
         **({"host": root.name} if case and case.host else {}),
     }
-    if case and case.find is None:
-        silent.touch()
+    if case and case.broken:
+        broken.touch()
     pool = write_pool(root.parent / "pool.jsonl", PROMPTS, RESPONSES)
     return label_config(root, pool, root, judge=judge, stream={"silence_s": SILENCE_S, "batch_groups": 4})
 
@@ -112,7 +118,9 @@ def _config(root: Path, case: Case | None) -> Path:
 def _hit(case: Case, log: Path, child: subprocess.Popen[str]) -> None:
     """Wait until the engine is at work, and strike."""
     end = time.monotonic() + _PATIENCE_S
-    while (not log.is_file() or len(log.read_text().splitlines()) < 5) and time.monotonic() < end:
+    while (
+        not log.is_file() or len(log.read_text().splitlines()) < (1 if case.broken else 5)
+    ) and time.monotonic() < end:
         assert child.poll() is None, child.communicate()
         time.sleep(0.1)
     if case.find is not None:
@@ -137,7 +145,7 @@ def _run_case(root: Path, case: Case) -> dict[str, Any]:
     left = [pid for pid in family if Path(f"/proc/{pid}").exists()]
     for pid in left:
         os.kill(pid, signal.SIGKILL)
-    (root / "silent").unlink(missing_ok=True)
+    (root / "broken").unlink(missing_ok=True)
     subprocess.run(label_command(config), check=True, env=environment())
     errors = _ERROR.findall(said)
     return {

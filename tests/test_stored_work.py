@@ -125,6 +125,7 @@ def test_an_item_that_kills_hosts_is_given_up_and_the_others_are_made(tmp_path: 
 def test_hosts_that_all_die_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{stored_work.MOST_DEATHS} engines died one after the other"):
         asyncio.run(work(tmp_path, Echo(poison="")).ask(named(*map(str, range(100)))))
+    assert Store(tmp_path).refresh() == 0, "an engine that answers nothing says nothing of a row"
 
 
 def test_an_engine_that_dies_in_the_drivers_process_is_an_error_with_a_name(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from mr3.inference.store import Deaths, Store
 
 log = logging.getLogger("mr3.inference")
 Item = TypeVar("Item")
+Given = TypeVar("Given", contravariant=True)
 Task = asyncio.Task[dict[str, str]]
 DEATHS_ALONE = 2
 """An item that was alone with so many dying engines is given up."""
@@ -102,17 +103,17 @@ class Made:
     lasting: bool
 
 
-class Maker(Protocol[Item]):
+class Maker(Protocol[Given]):
     """What makes results of items."""
 
-    async def make(self, items: Sequence[Item], deaths: Sequence[int]) -> list[Made]:
+    async def make(self, items: Sequence[Given], deaths: Sequence[int]) -> list[Made]:
         """The results, in the order of the items; `deaths` engines died with each before.
 
         Raises:
             EngineDead: when the engine can't go on.
         """
 
-    def give_up(self, item: Item, reason: str, deaths: int) -> str:
+    def give_up(self, item: Given, reason: str, deaths: int) -> str:
         """The result, as JSON, of an item that kills engines."""
 
 
@@ -128,6 +129,7 @@ class StoredWork(Generic[Item]):
         self._store.catch_up()  # a process that replaces a dead one must see what that one had stored
         self._deaths = store.deaths()
         self._deaths_in_a_row = 0
+        self._answered = False
         self._gate = Gate()
         self._flying: dict[str, Task] = {}
         self._waiting: Counter[Task] = Counter()
@@ -196,19 +198,23 @@ class StoredWork(Generic[Item]):
         So where processes are killed from outside, again and again, it is not the same item each time.
         """
         by_deaths: dict[int, list[str]] = {}
+        killers = []
         for i in sorted(suspects, key=lambda i: self._deaths[i].single):
             deaths = self._deaths[i]
             if deaths.single >= DEATHS_ALONE:
-                reason = f"engines died on this row, {DEATHS_ALONE} of them with nothing beside it"
-                text = self._maker.give_up(suspects[i], reason, deaths.all)
-                # Kept although the engine failed: what kills engines is never tried again.
-                await self._keep({i: Made(text, lasting=True)}, made)
+                killers.append(i)
             else:
                 by_deaths.setdefault(min(deaths.alone, 2), []).append(i)
         for alone, group in by_deaths.items():
             size = (len(group), math.isqrt(len(group) - 1) + 1, 1)[alone]
             for begin in range(0, len(group), size):
                 await self._make({i: suspects[i] for i in group[begin : begin + size]}, True, made)
+        for i in killers:
+            reason = f"engines died on this row, {DEATHS_ALONE} of them with nothing beside it"
+            text = self._maker.give_up(suspects[i], reason, self._deaths[i].all)
+            # Kept although the engine failed: what kills engines is never tried again. Where none has answered
+            # anything, it may be no row's fault, and the next run tries again.
+            await self._keep({i: Made(text, lasting=self._answered)}, made)
 
     async def _make(self, group: Mapping[str, Item], alone: bool, made: dict[str, str]) -> None:
         mark = self._store.start(list(group), alone)
@@ -217,7 +223,7 @@ class StoredWork(Generic[Item]):
             deaths = [self._deaths[i].all if i in self._deaths else 0 for i in group]
             results = await self._maker.make(list(group.values()), deaths)
             await self._keep(dict(zip(group, results, strict=True)), made)
-            self._deaths_in_a_row = 0
+            self._deaths_in_a_row, self._answered = 0, True
         except HostDied:
             dead = True
             self._count_death(group, alone)
