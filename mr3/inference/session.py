@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -98,3 +99,4 @@ def _shut_down() -> None:
     ending.join(_SHUTDOWN_S)
     if ending.is_alive():
         log.warning("the Ray session does not end: its processes are left to themselves")
+        atexit.unregister(ray.shutdown)  # it would hang there again

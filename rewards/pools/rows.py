@@ -5,11 +5,13 @@ Whole JSON lines take a fast way (one call of pydantic-core); what does not pass
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from mr3.records import Candidate, PoolRow
 from mr3.rows import BadRow, parse_json
@@ -22,7 +24,7 @@ COLUMNS = ("prompt_id", "prompt", "language", "responses", "reference", "meta", 
 REQUIRED = ("prompt_id", "prompt", "responses")
 _SLOW = (b"NaN", b"Infinity")
 """What pydantic reads as null, and JSON does not know."""
-_ONCE = tuple(f'"{name}"'.encode() for name in COLUMNS)
+_KEYS = re.compile(rb'"(' + "|".join(COLUMNS).encode() + rb')"\s*:')
 _NONE_LEFT = "no response is left"
 _UNTOLD = (
     "missing or empty: language, and the last user turn does not tell it (give default_language to keep such rows)"
@@ -106,12 +108,10 @@ class RowReader:
     def _kept(self, where: str, name: str | None, row: PoolRow) -> Iterable[PoolItem]:
         """A row that did not come as one line of JSON, if it can be written and read as one: that is how it goes on."""
         try:
-            again = PoolRow.model_validate_json(row.model_dump_json())
-        except ValidationError as error:
-            return (SetAside(where=where, prompt_id=name, reason=_first_problem(error)),)
-        except ValueError as error:  # what JSON can't hold: surrogates, objects, nesting without end
+            from_json(row.model_dump_json())
+        except ValueError as error:  # what JSON can't hold: surrogates, objects, nesting and numbers without end
             return (SetAside(where=where, prompt_id=name, reason=f"it can't be written as JSON: {error}"),)
-        return self._finished(where, again)
+        return self._finished(where, row)
 
     def _finished(self, where: str, row: PoolRow) -> Iterable[PoolItem]:
         ids = set()
@@ -155,7 +155,10 @@ def _whole(line: bytes) -> PoolRow | None:
         row = PoolRow.model_validate_json(line)
     except ValidationError:
         return None
-    if any(sign in line for sign in _SLOW) or any(line.count(name) > 1 for name in _ONCE):
+    if any(sign in line for sign in _SLOW):
+        return None
+    keys = _KEYS.findall(line)
+    if len(keys) > len(set(keys)):  # perhaps the same key twice in one object
         return None
     ready = row.prompt_id and row.prompt and row.language
     if not ready or (isinstance(row.prompt, str) and row.prompt.lstrip().startswith("[")):
