@@ -1,8 +1,8 @@
 """An engine that answers at once, for what is to be measured around engines. The answer is a well-formed verdict.
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
-requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would) and `silent_while` (a file:
-as long as it is there, no call is answered).
+requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would), `silent_while` and
+`dies_while` (a file: as long as it is there, no call is answered, or each ends the process).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class InstantEngine:
         self._seconds = float(config.engine.get("seconds", 0.0))
         self._log = config.engine.get("log")
         self._poison = config.engine.get("poison")
+        self._dies_while = config.engine.get("dies_while")
         self._silent_while = config.engine.get("silent_while")
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
@@ -39,6 +40,8 @@ class InstantEngine:
             with Path(self._log).open("a") as out:
                 out.write(f"{os.getpid()} {len(requests)}\n")
         if self._poison and any(self._poison in (r.prompt or "") for r in requests):
+            os._exit(1)
+        if self._dies_while and Path(self._dies_while).exists():
             os._exit(1)
         while self._silent_while and Path(self._silent_while).exists():
             await asyncio.sleep(_FOREVER_S)

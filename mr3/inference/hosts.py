@@ -27,6 +27,7 @@ log = logging.getLogger("mr3.inference")
 _PREFIX = "engine-host-"
 _PING = "ping"
 _AGAIN_S = 0.5
+_START_S = 300.0
 KEPT = 2
 """Engines that one host keeps, so that two policies can be compared, or two judges."""
 
@@ -107,6 +108,7 @@ class RemoteEngine:
     def __init__(self, handle: Any, config: EngineConfig, silence_s: float, own: bool = False) -> None:
         self._handle, self._config, self._silence_s, self._own = handle, config, silence_s, own
         self._key = engine_key(config)
+        self._started = False
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One call for the whole batch. It takes as long as the host lives and its engine's own limits allow.
@@ -139,18 +141,26 @@ class RemoteEngine:
         from ray.exceptions import ActorUnavailableError
 
         begun = time.monotonic()
-        while (left := begun + self._silence_s - time.monotonic()) > 0:
+        while (left := begun + self._patience() - time.monotonic()) > 0:
             ping = self._handle.ping.options(concurrency_group=_PING).remote()
             try:
                 await asyncio.wait_for(_answer(ping), left)
+                self._started = True
                 return
             except ActorUnavailableError:
+                self._started = False
                 await asyncio.sleep(_AGAIN_S)
             except TimeoutError:
                 break
-        log.warning("the host of the engine has given no sign of life for %g s: it is replaced", self._silence_s)
+        told = f"the process of the engine gave no sign of life for {self._patience():g} s"
+        log.warning("%s: it is replaced", told)
         ray.kill(self._handle, no_restart=False)
-        raise HostDied(f"the process of the engine gave no sign of life for {self._silence_s:g} s")
+        self._started = False
+        raise HostDied(told)
+
+    def _patience(self) -> float:
+        """Seconds of silence that are borne; a process that is being started may take longer."""
+        return self._silence_s if self._started else max(self._silence_s, _START_S)
 
     def close(self) -> None:
         """A host that others share stays for them."""

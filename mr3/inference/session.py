@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -21,7 +22,7 @@ BLOCK_BYTES = 8 << 20
 
 
 _SHUTDOWN_S = 20.0
-_RECONNECT_S = "600"
+_RECONNECT_S = "180"
 """Ray itself ends a driver that can't reach the head (GCS) for 60 s; `liveness` says so earlier, in words."""
 
 
@@ -98,3 +99,4 @@ def _shut_down() -> None:
     ending.join(_SHUTDOWN_S)
     if ending.is_alive():
         log.warning("the Ray session does not end: its processes are left to themselves")
+        atexit.unregister(ray.shutdown)  # it would hang there again

@@ -16,22 +16,31 @@ import logging
 import math
 import os
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from mr3.inference.engine import EngineDead, HostDied
 from mr3.inference.store import Deaths, Store
 
 log = logging.getLogger("mr3.inference")
 Item = TypeVar("Item")
+Given = TypeVar("Given", contravariant=True)
 Task = asyncio.Task[dict[str, str]]
 DEATHS_ALONE = 2
 """An item that was alone with so many dying engines is given up."""
 MOST_DEATHS = 30
 """So many engines that die one after the other without any answer are no item's fault: the run ends."""
 _REMEMBERED = 20_000
+
+
+async def end_tasks(left: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel them and see their ends, before their loop is closed."""
+    tasks = list(left)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Gate:
@@ -94,17 +103,17 @@ class Made:
     lasting: bool
 
 
-class Maker(Protocol[Item]):
+class Maker(Protocol[Given]):
     """What makes results of items."""
 
-    async def make(self, items: Sequence[Item], deaths: Sequence[int]) -> list[Made]:
+    async def make(self, items: Sequence[Given], deaths: Sequence[int]) -> list[Made]:
         """The results, in the order of the items; `deaths` engines died with each before.
 
         Raises:
             EngineDead: when the engine can't go on.
         """
 
-    def give_up(self, item: Item, reason: str, deaths: int) -> str:
+    def give_up(self, item: Given, reason: str, deaths: int) -> str:
         """The result, as JSON, of an item that kills engines."""
 
 
@@ -120,6 +129,7 @@ class StoredWork(Generic[Item]):
         self._store.catch_up()  # a process that replaces a dead one must see what that one had stored
         self._deaths = store.deaths()
         self._deaths_in_a_row = 0
+        self._answered = False
         self._gate = Gate()
         self._flying: dict[str, Task] = {}
         self._waiting: Counter[Task] = Counter()
@@ -133,28 +143,28 @@ class StoredWork(Generic[Item]):
         """
         found = {i: self._recent[i] for i in wanted if i in self._recent}
         found |= self._store.lookup([i for i in wanted if i not in found])
-        others = {self._flying[i] for i in wanted if i not in found and i in self._flying}
+        waited = {self._flying[i] for i in wanted if i not in found and i in self._flying}
         mine = {i: item for i, item in wanted.items() if i not in found and i not in self._flying}
-        made: dict[str, str] = {}
         if mine:
             task = asyncio.create_task(self._make_all(mine))
-            self._flying |= dict.fromkeys(mine, task)
             task.add_done_callback(lambda _: self._landed(mine))
-            made = await self._wait(task)
-        for task in others:
-            found |= {i: text for i, text in (await self._wait(task)).items() if i in wanted}
-        return Answers({**found, **made}, frozenset(made))
+            self._flying |= dict.fromkeys(mine, task)
+            waited.add(task)
+        for made in await self._wait(waited):
+            found |= {i: text for i, text in made.items() if i in wanted}
+        return Answers(found, frozenset(mine))
 
-    async def _wait(self, task: Task) -> dict[str, str]:
-        """Its results. It ends early only when everybody who waited for it was cancelled."""
-        self._waiting[task] += 1
+    async def _wait(self, tasks: Collection[Task]) -> list[dict[str, str]]:
+        """Their results. Each of them ends early only when everybody who waited for it was cancelled."""
+        self._waiting.update(tasks)
         try:
-            return await asyncio.shield(task)
+            return [await asyncio.shield(task) for task in tasks]
         finally:
-            self._waiting[task] -= 1
-            if not self._waiting[task]:
-                del self._waiting[task]
-                task.cancel()
+            self._waiting.subtract(tasks)
+            for task in tasks:
+                if not self._waiting[task]:
+                    del self._waiting[task]
+                    task.cancel()
 
     async def _make_all(self, missing: Mapping[str, Item]) -> dict[str, str]:
         made: dict[str, str] = {}
@@ -188,19 +198,23 @@ class StoredWork(Generic[Item]):
         So where processes are killed from outside, again and again, it is not the same item each time.
         """
         by_deaths: dict[int, list[str]] = {}
+        killers = []
         for i in sorted(suspects, key=lambda i: self._deaths[i].single):
             deaths = self._deaths[i]
             if deaths.single >= DEATHS_ALONE:
-                reason = f"engines died on this row, {DEATHS_ALONE} of them with nothing beside it"
-                text = self._maker.give_up(suspects[i], reason, deaths.all)
-                # Kept although the engine failed: what kills engines is never tried again.
-                await self._keep({i: Made(text, lasting=True)}, made)
+                killers.append(i)
             else:
                 by_deaths.setdefault(min(deaths.alone, 2), []).append(i)
         for alone, group in by_deaths.items():
             size = (len(group), math.isqrt(len(group) - 1) + 1, 1)[alone]
             for begin in range(0, len(group), size):
                 await self._make({i: suspects[i] for i in group[begin : begin + size]}, True, made)
+        for i in killers:
+            reason = f"engines died on this row, {DEATHS_ALONE} of them with nothing beside it"
+            text = self._maker.give_up(suspects[i], reason, self._deaths[i].all)
+            # Kept although the engine failed: what kills engines is never tried again. Where none has answered
+            # anything, it may be no row's fault, and the next run tries again.
+            await self._keep({i: Made(text, lasting=self._answered)}, made)
 
     async def _make(self, group: Mapping[str, Item], alone: bool, made: dict[str, str]) -> None:
         mark = self._store.start(list(group), alone)
@@ -209,7 +223,7 @@ class StoredWork(Generic[Item]):
             deaths = [self._deaths[i].all if i in self._deaths else 0 for i in group]
             results = await self._maker.make(list(group.values()), deaths)
             await self._keep(dict(zip(group, results, strict=True)), made)
-            self._deaths_in_a_row = 0
+            self._deaths_in_a_row, self._answered = 0, True
         except HostDied:
             dead = True
             self._count_death(group, alone)

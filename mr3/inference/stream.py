@@ -9,7 +9,7 @@ import logging
 import uuid
 import warnings
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.collection import collect_rarely
-from mr3.inference.liveness import Watch, start_beating
+from mr3.inference.liveness import SessionLost, Watch, start_beating
 from mr3.inference.slices import Slices
 from mr3.inference.stored_work import MOST_DEATHS
 
@@ -103,13 +103,30 @@ def _watched(results: Any, watch: Watch, replicas: int) -> Iterator[Any]:
             batch = reader.submit(next, batches, None)
             while not wait([batch], watch.tick).done:
                 watch.check(MOST_DEATHS + replicas)
-            if (found := batch.result()) is None:
+            if (found := _result(batch)) is None:
                 return
             watch.answered()
             yield found
     finally:
         watch.close()
         reader.shutdown(wait=False)
+
+
+def _result(batch: Future[Any]) -> Any:
+    """What Ray Data gave; what Ray says of itself, as one line. An error in a worker's code stays what it is."""
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    try:
+        return batch.result()
+    except RayTaskError:
+        raise
+    except RayError as error:
+        lines = str(error).strip().splitlines() or [""]
+        kind = ValueError if isinstance(error, RayActorError) else SessionLost
+        raise kind(
+            f"Ray gave the work up ({type(error).__name__}: {lines[0]} {lines[-1] if len(lines) > 1 else ''}). "
+            "Everything answered so far is stored; the same command goes on"
+        ) from error
 
 
 def _on_actors(data: Any, arguments: dict[str, Any], size: int, settings: StreamSettings) -> Any:

@@ -111,6 +111,11 @@ class JudgeConfig(BaseModel):
         return card
 
     @property
+    def has_process(self) -> bool:
+        """Whether its engine works in a process of ours, and can take that down; an endpoint is asked only."""
+        return self.backend not in ("endpoint", "chat")
+
+    @property
     def is_adapter(self) -> bool:
         """Whether the model is a folder with a LoRA adapter, and no weights of its own."""
         folder = Path(self.model)

@@ -22,9 +22,9 @@ class Group(BaseModel):
     meta: Any = None
 
 
-def open_desk(judge: dict[str, Any], store: str, identity: str) -> JudgeDesk:
-    """The judge and the store of one worker process, from what a stream can carry."""
-    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity), Store(store))
+def open_desk(judge: dict[str, Any], store: str, identity: str, apart: bool = False) -> JudgeDesk:
+    """The judge (with its engine `apart`, in a process of its own) and the store, from what a stream can carry."""
+    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity, apart), Store(store))
 
 
 def for_task(payload: str, task_id: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mr3.records import Message, Task, stable_hash
+from mr3.rows import BadRow, parse_json
 from mr3.rubrics import Rubric, load_rubric
 from mr3.sources.families import labelled_row, plain_gold
 from mr3.sources.given_rubrics import GivenRubrics, rubric_paths
@@ -78,16 +78,29 @@ def _set_rows(spec: SetSource, texts: Texts, own_language: bool) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            yield labelled_row(where, row, about, texts, spec.gold_scale, own_language)
+            adapt = partial(
+                labelled_row, about=about, texts=texts, gold_scale=spec.gold_scale, own_language=own_language
+            )
+            yield _guarded(adapt, where, row)
+
+
+def _guarded(adapt: Callable[[str, Any], Labelled | SetAside], where: str, row: Any) -> Labelled | SetAside:
+    """The row, unless its values are of other types than its set's."""
+    try:
+        return adapt(where, row)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        return SetAside(where, f"values of the wrong type: {type(error).__name__}: {error}", "invalid")
 
 
 def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | SetAside:
     """Rows of `Labelled`, or of evaluation tasks: nested values may be JSON strings, further columns are left."""
-    given = {k: json.loads(v) if isinstance(v, str) else v for k, v in row.items() if k in ("task", "own")}
     try:
+        given = {k: parse_json(v) if isinstance(v, str) else v for k, v in row.items() if k in ("task", "own")}
         return Labelled.model_validate({"source": source, "gold": row.get("gold"), **given})
     except ValidationError as error:
         return SetAside(where, _problem(error), "invalid")
+    except BadRow as error:
+        return SetAside(where, str(error), "invalid")
 
 
 class _Mapper:
@@ -154,7 +167,7 @@ def _adapter(spec: AdapterSource, source: str) -> Rows:
         elif isinstance(row, SetAside):
             yield row
         else:
-            yield _own_format(f"{source}:{number}", row, source)
+            yield _guarded(partial(_own_format, source=source), f"{source}:{number}", row)
 
 
 def _rows(spec: SourceSpec, texts: Texts, own_language: bool, given: GivenRubrics | None) -> Rows:
@@ -164,7 +177,7 @@ def _rows(spec: SourceSpec, texts: Texts, own_language: bool, given: GivenRubric
     if isinstance(spec, AdapterSource):
         return _adapter(spec, source)
     adapt = _Mapper(spec, source, given) if spec.columns is not None else partial(_own_format, source=source)
-    return (row if isinstance(row, SetAside) else adapt(where, row) for where, row in _raw(spec.path, None))
+    return (row if isinstance(row, SetAside) else _guarded(adapt, where, row) for where, row in _raw(spec.path, None))
 
 
 def open_source(
