@@ -49,10 +49,10 @@ class LongTailJudge(Judge):
 class TimedWorker(LabelWorker):
     """The real worker; it warms its engine and writes down when it was ready."""
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], ready: str) -> None:
+    def __init__(self, *, ready: str, **arguments: Any) -> None:
         import asyncio
 
-        super().__init__(judge, store, identity, tasks)
+        super().__init__(**arguments)
         self._ready_file, self._warm = Path(ready), asyncio.Lock()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

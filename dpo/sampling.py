@@ -100,7 +100,8 @@ def sample_policy(
         model=model, engine=settings.engine, max_model_len=settings.max_model_len, seeded=True, host=settings.host
     )
     folder = settings.store.resolve()
-    Store(folder).refresh()
+    with Store(folder) as stored:
+        stored.refresh()
     worker = {"engine": engine, "model_key": _key(model), "store": str(folder)}
     found = {}
     for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):

@@ -38,8 +38,8 @@ class GenerateWorker:
             made = await self._generate([r for _, r in todo])
             new = {k: c.model_dump_json() for (k, _), c in zip(todo, made, strict=True) if c.finish != "failed"}
             done |= {k: c.model_dump_json() for (k, _), c in zip(todo, made, strict=True)}
-            if self._store:
-                self._store.write(new)
+            if self._store:  # what another run stored first counts
+                done |= self._store.write(new) | self._store.lookup([k for k, _ in todo if k not in new])
         answers = iter(done[k] for k in keys)
         payloads = ['{"completions": [' + ",".join(next(answers) for _ in group) + "]}" for group in groups]
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}

@@ -23,6 +23,7 @@ from mr3.records import Outcome, Verdict
 
 _DEATHS_ALONE = 2
 _REMEMBERED = 20_000
+_POLL_S = 0.5
 _PASSING = (Outcome.ENGINE_FAILED, Outcome.TIMED_OUT)
 
 
@@ -65,10 +66,14 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Verdicts as JSON by id, and the ids that were judged for this call (not found anywhere)."""
+    """Verdicts as JSON by id, and the ids that were judged for this call (not found anywhere).
+
+    `superseded`: those of them for which another run's verdict came first, and counts.
+    """
 
     verdicts: Mapping[str, str]
     new: frozenset[str]
+    superseded: frozenset[str] = frozenset()
 
 
 def _lasting(verdict: Verdict) -> bool:
@@ -101,6 +106,7 @@ class JudgeDesk:
         self._gate = Gate()
         self._flying: dict[str, asyncio.Future[str]] = {}
         self._recent: OrderedDict[str, str] = OrderedDict()
+        self._judged: dict[str, bool] = {}  # and not yet answered: whether another run's verdict counts
 
     async def ask(self, prepared: Sequence[Prepared]) -> Answers:
         """The verdicts on all items. Every new one is stored before it is returned.
@@ -114,9 +120,11 @@ class JudgeDesk:
         others = {i: self._flying[i] for i in wanted if i not in found and i in self._flying}
         mine = {i: p for i, p in wanted.items() if i not in found and i not in others}
         made = await self._judge_for_all(mine)
+        new = {i: self._judged.pop(i) for i in made if i in self._judged}
         for i, future in others.items():
             found[i] = await future
-        return Answers({**found, **made}, frozenset(made))
+        superseded = frozenset(i for i, other in new.items() if other)
+        return Answers({**found, **made}, frozenset(new), superseded)
 
     async def _judge_for_all(self, missing: Mapping[str, Prepared]) -> dict[str, str]:
         """Judge what nobody else is judging, and tell whoever waits for it."""
@@ -126,7 +134,7 @@ class JudgeDesk:
         futures = {i: loop.create_future() for i in missing}
         self._flying |= futures
         try:
-            made = await self._judge_missing(missing)
+            made = await self._judge_or_wait(missing)
         except BaseException as error:
             for future in futures.values():
                 future.set_exception(error)
@@ -142,7 +150,28 @@ class JudgeDesk:
             self._recent.popitem(last=False)
         return made
 
+    async def _judge_or_wait(self, missing: Mapping[str, Prepared]) -> dict[str, str]:
+        """Judge what no other run is judging, then wait for the rest: claiming nothing, so that nobody waits for us."""
+        made = await self._judge_missing(missing)
+        while left := {i: p for i, p in missing.items() if i not in made}:
+            made |= await self._others(list(left))
+            deaths = self._store.deaths()  # one of this run's may be why nobody stored them
+            self._deaths |= {i: deaths[i] for i in left if i in deaths}
+            made |= await self._judge_missing({i: p for i, p in left.items() if i not in made})
+        return made
+
+    async def _others(self, ids: list[str]) -> dict[str, str]:
+        """Wait until other runs have stored these ids, or given them up; returns what they stored."""
+        while True:
+            # In this order: who is done stores before it gives up its claim.
+            held = await asyncio.to_thread(self._store.held, ids)
+            stored = await asyncio.to_thread(self._store.lookup, ids)
+            if not held - stored.keys():
+                return stored
+            await asyncio.sleep(_POLL_S)
+
     async def _judge_missing(self, missing: Mapping[str, Prepared]) -> dict[str, str]:
+        """The verdicts on all that no other run is judging."""
         suspects = [p for i, p in missing.items() if i in self._deaths]
         others = [p for i, p in missing.items() if i not in self._deaths]
         made: dict[str, str] = {}
@@ -155,11 +184,15 @@ class JudgeDesk:
         return made
 
     async def _judge(self, group: Sequence[Prepared], alone: bool) -> dict[str, str]:
-        mark = self._store.start([p.id for p in group], alone)
-        verdicts = await self._generate(group)
-        made = await self._keep([self._with_attempts(v) for v in verdicts])
-        self._store.end(mark)
-        return made
+        """The verdicts on those of a group that no other run is judging."""
+        claim = self._store.claim([p.id for p in group], alone)
+        try:
+            mine = [p for p in group if p.id in claim.mine]
+            verdicts = await self._generate(mine) if mine else []
+            made = await self._keep([self._with_attempts(v) for v in verdicts])
+        finally:
+            self._store.end(claim.mark)
+        return {**claim.stored, **made}
 
     async def _judge_suspects(self, suspects: Sequence[Prepared]) -> dict[str, str]:
         """Each in the largest group that has killed no engine yet; a row that was alone with a death comes last.
@@ -180,7 +213,8 @@ class JudgeDesk:
             for begin in range(0, len(group), size):
                 made |= await self._judge(group[begin : begin + size], alone=True)
         for prepared in suspects:
-            del self._deaths[prepared.id]
+            if prepared.id in made:
+                del self._deaths[prepared.id]
         return made
 
     def _with_attempts(self, verdict: Verdict) -> Verdict:
@@ -188,10 +222,15 @@ class JudgeDesk:
         return verdict if deaths is None else verdict.model_copy(update={"attempts": verdict.attempts + deaths.all})
 
     async def _keep(self, verdicts: Sequence[Verdict], poison: bool = False) -> dict[str, str]:
-        rows = [(v, v.model_dump_json()) for v in verdicts]
+        """Store verdicts; returns what the store says of them, which another run may have told it first."""
+        texts = {v.id: v.model_dump_json() for v in verdicts}
+        lasting = {v.id: texts[v.id] for v in verdicts if poison or _lasting(v)}
         # Writing waits for the disk; other batches of this process go on meanwhile.
-        await asyncio.to_thread(self._store.write, {v.id: text for v, text in rows if poison or _lasting(v)})
-        return {v.id: text for v, text in rows}
+        others = await asyncio.to_thread(self._store.write, lasting)
+        if len(lasting) < len(texts):
+            others |= await asyncio.to_thread(self._store.lookup, [i for i in texts if i not in lasting])
+        self._judged |= {i: i in others for i in texts}
+        return {**texts, **others}
 
     async def _generate(self, prepared: Sequence[Prepared]) -> list[Verdict]:
         from ray.exceptions import RayActorError

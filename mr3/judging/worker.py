@@ -22,9 +22,9 @@ class Group(BaseModel):
     meta: Any = None
 
 
-def open_desk(judge: dict[str, Any], store: str, identity: str) -> JudgeDesk:
-    """The judge and the store of one worker process, from what a stream can carry."""
-    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity), Store(store))
+def open_desk(judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> JudgeDesk:
+    """The judge and the store of one worker process, from what a stream can carry; `run` is the driver's."""
+    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity), Store(store, run))
 
 
 def for_task(payload: str, task_id: str) -> str:
@@ -41,8 +41,8 @@ class JudgeWorker:
     `new` counts the verdicts that were judged now, not read from the store.
     """
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str) -> None:
-        self.desk = open_desk(judge, store, identity)
+    def __init__(self, judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> None:
+        self.desk = open_desk(judge, store, identity, run)
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of groups."""

@@ -111,7 +111,8 @@ class DeskPanel(_Panel):
         if self._desk is None:
             from mr3.inference.store import Store
 
-            Store(self._store).refresh()
+            with Store(self._store) as stored:
+                stored.refresh()
             self._desk = open_desk(self._judge.model_dump(mode="json"), str(self._store), self._judge.identity())
             self._loop = asyncio.new_event_loop()
         return self._desk

@@ -116,7 +116,8 @@ class Teacher:
         from mr3.inference.store import Store
         from mr3.inference.stream import stream_groups
 
-        Store(self._store).refresh()
+        with Store(self._store) as stored:
+            stored.refresh()
         worker = {
             "engine": self.config.engine_config(),
             "model_key": f"{self.config.model}@{self.config.revision}",
