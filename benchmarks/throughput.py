@@ -66,8 +66,8 @@ class TimedWorker(LabelWorker):
 class LongTailWorker(TimedWorker):
     """That worker with the judge whose answers have given lengths."""
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], ready: str) -> None:
-        super().__init__(judge, store, identity, tasks, ready)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         inner = self.desk.judge
         self.desk.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
 

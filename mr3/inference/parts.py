@@ -66,9 +66,11 @@ def decode(data: bytes) -> dict[str, str]:
     """
     try:
         table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read(use_threads=False)
-        ids, payloads, digests = (table[name].to_pylist() for name in _SCHEMA.names)
+        if not table.schema.equals(_SCHEMA):
+            raise DamagedPart(f"its columns are {table.schema.names}")
+        ids, payloads, digests = (column.to_pylist() for column in table.columns)
         meta = table.schema.metadata or {}
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise DamagedPart(f"no part can be read of it: {error}") from error
     rows: dict[str, str] = {}
     for key, payload, digest in zip(ids, payloads, digests, strict=True):
