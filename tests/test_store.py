@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from threading import Timer
@@ -160,6 +161,27 @@ def test_the_first_committed_answer_wins_for_every_reader_and_writers_are_told(t
     for reader in (first, second, far, made_new):
         assert reader.lookup([*winners, "absent"]) == winners == dict(reader.items())
     assert made_new.kept_aside() == 2
+
+
+def test_threads_and_processes_write_at_once(tmp_path: Path) -> None:
+    """Each part is in every index under the number that it has."""
+    code = "import sys; from tests.test_store import write_in_threads; write_in_threads(*sys.argv[1:])"
+    others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in ("one", "two")]
+    assert [other.wait() for other in others] == [0, 0]
+    wanted = {f"{name}-{k}-{j}" for name in ("one", "two") for k in range(40) for j in range(3)}
+    for name in ("one", "two", "new"):
+        with machine_named(name):
+            store = Store(tmp_path)
+        assert store.catch_up() == len(wanted) and {key for key, _ in store.items()} == wanted
+        assert store.kept_aside() == 0
+
+
+def write_in_threads(folder: str, name: str) -> None:
+    with machine_named(name):
+        store = Store(folder)
+    with ThreadPoolExecutor(4) as threads:
+        rows = [{f"{name}-{k}-{j}": "" for j in range(3)} for k in range(40)]
+        assert list(threads.map(store.write, rows)) == [{}] * len(rows)
 
 
 def test_a_part_that_a_network_drive_hides_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,15 +132,17 @@ class PartLog:
     def commit(self, ids: Sequence[str], payloads: Sequence[str]) -> int:
         """Store rows as the next part, whole or not at all; returns its number."""
         with temporary_file(self.folder / "part", encode(ids, payloads)) as file:
-            for tries in count():
-                if tries == 0 and not (self.last and self.exists(self.last)):
-                    self.last = max(self.numbers(), default=0)
-                elif tries and tries % _TRIES == 0:  # others wrote much since
-                    self.last = max(self.last, *self.numbers())
-                self.last += 1
-                if link_new(file, self._path(self.last)):
+            number = self.last  # other threads write too
+            if not number or not self.exists(number):
+                number = max(self.numbers(), default=0)
+            for tries in count(1):
+                number += 1
+                if link_new(file, self._path(number)):
                     break
-        return self.last
+                if tries % _TRIES == 0:  # others wrote much since
+                    number = max(number, *self.numbers())
+        self.last = number
+        return number
 
     def appears(self, number: int, last: int) -> bool:
         """Whether a part shows up that must have been there before part `last`; False when it was taken away."""
