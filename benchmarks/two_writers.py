@@ -1,9 +1,10 @@
 """Histories of two to four label runs on one store, killed at random, whose engines answer differently.
 
-Every run is started again until it ends. Then: no judgement stands twice in a table, tables say what the store says, and
-readers on other machines (with indices made at other times) find the same verdict for every id. Most histories run the
-stage without Ray, half of the runs as on another machine (another index, processes that can't be seen, only heard); some
-run the whole command.
+Every run is started again until it ends. Then: no judgement stands twice in a table, tables say what the store says,
+and readers on other machines (with indices made at other times) find the same verdict for every id. Most histories run
+the stage without Ray, half of the runs as on another machine (another index, processes that can't be seen, only heard);
+in half of these no claim holds, as if every process was frozen for a while, so that rows are judged twice and the first
+verdict must win. Some histories run the whole command.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,12 @@ _FIELDS = ("outcome", "score", "trace", "explanation", "reason", "swapped", "sam
 _PATIENCE = 12
 
 
-def _as_machine(number: int) -> None:
+def _as_machine(number: int, stale_s: float) -> None:
     """Call this process's machine by another name; its silence is noticed sooner than in earnest."""
     import mr3.inference.marks as marks
 
     platform.node = lambda: f"machine-{number}"
-    marks.BEAT_S, marks.STALE_S, marks._NOW_S = 0.1, 1.0, 0.1
+    marks.BEAT_S, marks.STALE_S, marks._NOW_S = 0.1, stale_s, 0.1
 
 
 def _on_machine(number: int, store: Path) -> dict[str, dict[str, Any]]:
@@ -81,16 +83,15 @@ def plain_history(root: Path, seed: int, pool: Path, model: Path) -> Counter[str
         label_config(root / f"run{k}", pool, model, judge=judge, stream=stream, store=str(store)) for k in range(count)
     ]
     found: Counter[str] = Counter(runs=count)
-    kills = [rng.randint(0, 2) for _ in configs]
+    kills, stale_s = [rng.randint(0, 2) for _ in configs], rng.choice((1.0, 0.0))
     starts, running = [0] * count, dict[int, int]()
     todo = list(range(count))
     while todo or running:
         for k in todo:
             starts[k] += 1
             assert starts[k] <= _PATIENCE, f"seed {seed}: run {k} does not end"
-            machine = k % 2
-            log = root / f"log{k}-{starts[k]}"
-            running[fork_label(configs[k], log, f"{k}.{starts[k]}", lambda machine=machine: _as_machine(machine))] = k
+            before, log = partial(_as_machine, k % 2, stale_s), root / f"log{k}-{starts[k]}"
+            running[fork_label(configs[k], log, f"{k}.{starts[k]}", before)] = k
         todo = []
         time.sleep(rng.uniform(0.05, 0.6))
         for pid, k in list(running.items()):
@@ -116,9 +117,8 @@ def whole_history(root: Path, seed: int, pool: Path, model: Path) -> Counter[str
     judge = {"model": str(model), "backend": NAME, "engine": {"seconds": 1.0}}
     stream = {"batch_groups": 1, "concurrency": 2}
     store = root / "store"
-    configs = [
-        label_config(root / f"run{k}", pool, model, judge=judge, stream=stream, store=str(store)) for k in (0, 1)
-    ]
+    shared = {"judge": judge, "stream": stream, "store": str(store)}
+    configs = [label_config(root / f"run{k}", pool, model, **shared) for k in (0, 1)]
 
     def start(k: int, attempt: int) -> subprocess.Popen[bytes]:
         with (root / f"log{k}-{attempt}").open("wb") as log:
@@ -167,6 +167,6 @@ def run() -> Result:
 
 BENCHMARK = Benchmark(
     "two-writers",
-    "histories of 2-4 label runs on one store, killed: doubled verdicts, tables and readers that differ",
+    "histories of 2-4 label runs on one store, killed: doubled verdicts, differing tables and readers",
     run,
 )
