@@ -7,6 +7,7 @@ the run (`SALT`), so that it is seen whose verdict counts.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import sys
@@ -49,15 +50,27 @@ def prepare(judge: Path) -> None:
     """Load what every run needs, once, before any is forked; the runs of this process do without Ray from now on."""
     import ray.exceptions  # noqa: F401
 
+    import mr3.artifacts as artifacts
+    import mr3.judging.opening as opening
     import mr3.judging.run
     import rewards.label
     import rewards.worker  # noqa: F401
     from mr3.judging.config import JudgeConfig
-    from mr3.judging.opening import open_judge
+    from mr3.stats import wilson
 
     config = JudgeConfig(model=str(judge), backend=INSTANT)
-    open_judge(config, config.identity())
-    mr3.judging.run.judge_groups = groups_without_ray
+    opened = opening.open_judge(config, config.identity())
+    wilson(1, 2)
+    versions, commit = artifacts.package_versions(), artifacts.git_commit()
+    for place, name, value in (
+        (mr3.judging.run, "judge_groups", groups_without_ray),
+        (opening, "tokenizer_of", lambda _: opened.tokenizer),
+        (artifacts, "package_versions", lambda: versions),
+        (artifacts, "git_commit", lambda: commit),
+    ):
+        setattr(place, name, value)
+    gc.collect()
+    gc.freeze()
 
 
 def fork_label(config: Path, log: Path, salt: str = "", before: Callable[[], None] | None = None) -> int:
