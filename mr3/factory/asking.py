@@ -70,10 +70,17 @@ class AskWorker:
     The gold label travels with the row and is in no prompt, no id and no request.
     """
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, asks: Sequence[tuple[Asked, int]]) -> None:
+    def __init__(
+        self,
+        judge: dict[str, Any],
+        store: str,
+        identity: str,
+        asks: Sequence[tuple[Asked, int]],
+        run: str | None = None,
+    ) -> None:
         model = AskedModel.model_validate(judge)
         opened = open_asked(model, identity)
-        self.desk = JudgeDesk(opened, Store(store))
+        self.desk = JudgeDesk(opened, Store(store, run))
         self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
         self._asks = [(strategy, samples) for strategy, samples in asks]
         self._heads: dict[tuple[str, tuple[str, ...]], bytes] = {}

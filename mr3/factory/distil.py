@@ -33,16 +33,18 @@ def _answers(
     asked = config.asked(model)
     identity = asked.identity()
     folder = store.resolve()
-    known = Store(folder).refresh()
-    log.info("%s is %s; the store %s holds %d answers", asked.name, identity, folder, known)
-    arguments = {
-        "judge": asked.absolute().model_dump(mode="json"),
-        "store": str(folder),
-        "identity": identity,
-        "asks": asks,
-    }
-    stream = config.stream_of(model)
-    yield from counted(stream_parts(parts, AskWorker, arguments, stream, config.ray), total, asked.name)
+    with Store(folder) as stored:
+        run, known = stored.open_run(), stored.refresh()
+        log.info("%s is %s; the store %s holds %d answers", asked.name, identity, folder, known)
+        arguments = {
+            "judge": asked.absolute().model_dump(mode="json"),
+            "store": str(folder),
+            "identity": identity,
+            "run": run,
+            "asks": asks,
+        }
+        stream = config.stream_of(model)
+        yield from counted(stream_parts(parts, AskWorker, arguments, stream, config.ray), total, asked.name)
 
 
 def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: int) -> dict[str, Any]:

@@ -27,10 +27,10 @@ def request_key(model: str, request: Request) -> str:
 class GenerateWorker:
     """Payload `{"requests": [...]}` becomes `{"completions": [...]}`. A request that kills engines ends as `failed`."""
 
-    def __init__(self, engine: EngineConfig, model_key: str, store: str) -> None:
+    def __init__(self, engine: EngineConfig, model_key: str, store: str, run: str | None = None) -> None:
         self.engine = open_engine(engine)
         self._key = model_key
-        self._work = StoredWork[Request](Store(store), self, ends_process=in_actor())
+        self._work = StoredWork[Request](Store(store, run), self, ends_process=in_actor())
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of groups."""

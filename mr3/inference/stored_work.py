@@ -18,7 +18,7 @@ import os
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from mr3.inference.engine import EngineDead, HostDied
@@ -27,12 +27,13 @@ from mr3.inference.store import Deaths, Store
 log = logging.getLogger("mr3.inference")
 Item = TypeVar("Item")
 Given = TypeVar("Given", contravariant=True)
-Task = asyncio.Task[dict[str, str]]
 DEATHS_ALONE = 2
 """An item that was alone with so many dying engines is given up."""
 MOST_DEATHS = 30
 """So many engines that die one after the other without any answer are no item's fault: the run ends."""
 _REMEMBERED = 20_000
+_POLL_S = 0.5
+"""Between looks at what other runs are making."""
 
 
 async def end_tasks(left: Iterable[asyncio.Task[Any]]) -> None:
@@ -89,10 +90,25 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Results as JSON by id, and the ids that were made for this call (not found anywhere)."""
+    """Results as JSON by id, and the ids that were made for this call (not found anywhere).
+
+    `superseded`: those of them for which another run's result came first, and counts.
+    """
 
     results: Mapping[str, str]
     new: frozenset[str]
+    superseded: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class Batch:
+    """What has come so far of one call: results by id, and of those that were made whether another one counts."""
+
+    results: dict[str, str] = field(default_factory=dict)
+    made: dict[str, bool] = field(default_factory=dict)
+
+
+Task = asyncio.Task[Batch]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,18 +159,22 @@ class StoredWork(Generic[Item]):
         """
         found = {i: self._recent[i] for i in wanted if i in self._recent}
         found |= self._store.lookup([i for i in wanted if i not in found])
+        # What was with an engine that died, and is stored now, was answered by a later one of this run.
+        self._answered = self._answered or any(i in self._deaths for i in found)
         waited = {self._flying[i] for i in wanted if i not in found and i in self._flying}
         mine = {i: item for i, item in wanted.items() if i not in found and i not in self._flying}
+        own: Task | None = None
         if mine:
-            task = asyncio.create_task(self._make_all(mine))
-            task.add_done_callback(lambda _: self._landed(mine))
-            self._flying |= dict.fromkeys(mine, task)
-            waited.add(task)
-        for made in await self._wait(waited):
-            found |= {i: text for i, text in made.items() if i in wanted}
-        return Answers(found, frozenset(mine))
+            own = asyncio.create_task(self._make_all(mine))
+            own.add_done_callback(lambda _: self._landed(mine))
+            self._flying |= dict.fromkeys(mine, own)
+            waited.add(own)
+        for batch in await self._wait(waited):
+            found |= {i: text for i, text in batch.results.items() if i in wanted}
+        made = own.result().made if own is not None else {}
+        return Answers(found, frozenset(made), frozenset(i for i, other in made.items() if other))
 
-    async def _wait(self, tasks: Collection[Task]) -> list[dict[str, str]]:
+    async def _wait(self, tasks: Collection[Task]) -> list[Batch]:
         """Their results. Each of them ends early only when everybody who waited for it was cancelled."""
         self._waiting.update(tasks)
         try:
@@ -166,33 +186,49 @@ class StoredWork(Generic[Item]):
                     del self._waiting[task]
                     task.cancel()
 
-    async def _make_all(self, missing: Mapping[str, Item]) -> dict[str, str]:
-        made: dict[str, str] = {}
-        while left := {i: item for i, item in missing.items() if i not in made}:
+    async def _make_all(self, missing: Mapping[str, Item]) -> Batch:
+        """Make what no other run is making, then wait for the rest: claiming nothing, so that nobody waits for us."""
+        batch = Batch()
+        while left := {i: item for i, item in missing.items() if i not in batch.results}:
             try:
-                await self._make_missing(left, made)
+                await self._make_missing(left, batch)
             except HostDied as error:
                 self._replaced(error)
-        self._recent |= made
+                continue
+            if held := [i for i in missing if i not in batch.results]:
+                batch.results |= await self._of_others(held)
+                deaths = self._store.deaths()  # one of this run's may be why nobody stored them
+                self._deaths |= {i: deaths[i] for i in held if i in deaths and i not in self._deaths}
+        self._recent |= batch.results
         while len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
-        return made
+        return batch
+
+    async def _of_others(self, ids: list[str]) -> dict[str, str]:
+        """Wait until other runs have stored these ids, or given them up; returns what they stored."""
+        while True:
+            # In this order: who is done stores before it gives up its claim.
+            held = await asyncio.to_thread(self._store.held, ids)
+            stored = await asyncio.to_thread(self._store.lookup, ids)
+            if not held - stored.keys():
+                return stored
+            await asyncio.sleep(_POLL_S)
 
     def _landed(self, ids: Iterable[str]) -> None:
         for i in ids:
             del self._flying[i]
 
-    async def _make_missing(self, missing: Mapping[str, Item], made: dict[str, str]) -> None:
+    async def _make_missing(self, missing: Mapping[str, Item], batch: Batch) -> None:
         suspects = {i: item for i, item in missing.items() if i in self._deaths}
         others = {i: item for i, item in missing.items() if i not in self._deaths}
         if others:
             async with self._gate.together():
-                await self._make(others, False, made)
+                await self._make(others, False, batch)
         if suspects:
             async with self._gate.alone():
-                await self._make_suspects(suspects, made)
+                await self._make_suspects(suspects, batch)
 
-    async def _make_suspects(self, suspects: Mapping[str, Item], made: dict[str, str]) -> None:
+    async def _make_suspects(self, suspects: Mapping[str, Item], batch: Batch) -> None:
         """Each in the largest group that has killed no engine yet; an item that was alone with a death comes last.
 
         So where processes are killed from outside, again and again, it is not the same item each time.
@@ -208,37 +244,44 @@ class StoredWork(Generic[Item]):
         for alone, group in by_deaths.items():
             size = (len(group), math.isqrt(len(group) - 1) + 1, 1)[alone]
             for begin in range(0, len(group), size):
-                await self._make({i: suspects[i] for i in group[begin : begin + size]}, True, made)
+                await self._make({i: suspects[i] for i in group[begin : begin + size]}, True, batch)
         for i in killers:
             reason = f"engines died on this row, {DEATHS_ALONE} of them with nothing beside it"
             text = self._maker.give_up(suspects[i], reason, self._deaths[i].all)
             # Kept although the engine failed: what kills engines is never tried again. Where none has answered
             # anything, it may be no row's fault, and the next run tries again.
-            await self._keep({i: Made(text, lasting=self._answered)}, made)
+            await self._keep({i: Made(text, lasting=self._answered)}, batch)
 
-    async def _make(self, group: Mapping[str, Item], alone: bool, made: dict[str, str]) -> None:
-        mark = self._store.start(list(group), alone)
-        dead = False
+    async def _make(self, group: Mapping[str, Item], alone: bool, batch: Batch) -> None:
+        """Make those of a group that no other run is making."""
+        claim = self._store.claim(list(group), alone)
+        batch.results |= claim.stored
+        mine = {i: item for i, item in group.items() if i in claim.mine}
         try:
-            deaths = [self._deaths[i].all if i in self._deaths else 0 for i in group]
-            results = await self._maker.make(list(group.values()), deaths)
-            await self._keep(dict(zip(group, results, strict=True)), made)
-            self._deaths_in_a_row, self._answered = 0, True
+            if mine:
+                deaths = [self._deaths[i].all if i in self._deaths else 0 for i in mine]
+                results = await self._maker.make(list(mine.values()), deaths)
+                await self._keep(dict(zip(mine, results, strict=True)), batch)
+                self._deaths_in_a_row, self._answered = 0, True
         except HostDied:
-            dead = True
-            self._count_death(group, alone)
+            self._count_death(mine, alone)
             raise
         except EngineDead as error:
-            dead = True
             self._end_process(error)
         finally:
-            if not dead:  # a mark that stays says what was with an engine that died
-                self._store.end(mark)
+            # Where the process ends, the mark stays, and says what was with an engine that died.
+            self._store.end(claim.mark)
 
-    async def _keep(self, results: Mapping[str, Made], made: dict[str, str]) -> None:
+    async def _keep(self, results: Mapping[str, Made], batch: Batch) -> None:
+        """Store results, and answer with what the store says of them: another run may have been first."""
+        texts = {i: r.text for i, r in results.items()}
+        lasting = {i: r.text for i, r in results.items() if r.lasting}
         # Writing waits for the disk; other batches of this process go on meanwhile.
-        await asyncio.to_thread(self._store.write, {i: r.text for i, r in results.items() if r.lasting})
-        made |= {i: r.text for i, r in results.items()}
+        others = await asyncio.to_thread(self._store.write, lasting)
+        if len(lasting) < len(texts):
+            others |= await asyncio.to_thread(self._store.lookup, [i for i in texts if i not in lasting])
+        batch.results |= {**texts, **others}
+        batch.made |= {i: i in others for i in texts}
         for i in results:
             self._deaths.pop(i, None)
 

@@ -113,9 +113,10 @@ class DeskPanel(_Panel):
         if self._desk is None:
             from mr3.inference.store import Store
 
-            Store(self._store).refresh()
+            with Store(self._store) as stored:
+                stored.refresh()
             judge = self._judge.model_dump(mode="json")
-            self._desk = open_desk(judge, str(self._store), self._judge.identity(), self._judge.has_process)
+            self._desk = open_desk(judge, str(self._store), self._judge.identity(), apart=self._judge.has_process)
             self._loop = asyncio.new_event_loop()
         return self._desk
 

@@ -78,9 +78,7 @@ def _set_rows(spec: SetSource, texts: Texts, own_language: bool) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            adapt = partial(
-                labelled_row, about=about, texts=texts, gold_scale=spec.gold_scale, own_language=own_language
-            )
+            adapt = partial(labelled_row, about=about, texts=texts, scale=spec.gold_scale, own_language=own_language)
             yield _guarded(adapt, where, row)
 
 
