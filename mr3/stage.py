@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from mr3.config import StageConfig, load_config
-from mr3.inference.liveness import SessionLost
+from mr3.inference.liveness import SessionLost, end_lost_session
 
 C = TypeVar("C", bound=StageConfig)
 
@@ -77,6 +77,7 @@ def _leave(code: int) -> None:
     """End at once: at a regular exit Ray and its threads would wait for the session that is lost."""
     sys.stdout.flush()
     sys.stderr.flush()
+    end_lost_session()
     os._exit(code)
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mr3.inference.liveness import SessionLost
+
 log = logging.getLogger("mr3.inference")
 NAMESPACE = "mr3"
 _STARTS = 3
@@ -86,8 +88,13 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         yield ray.get_runtime_context().gcs_address
-    finally:
+    except SessionLost:
+        atexit.unregister(ray.shutdown)  # it can hang, or end this process before it has said why
+        raise
+    except BaseException:
         _shut_down()
+        raise
+    _shut_down()
 
 
 def _shut_down() -> None:
