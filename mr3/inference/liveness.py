@@ -25,7 +25,7 @@ class SessionLost(ValueError):
 
 
 def end_lost_session() -> None:
-    """Kill what this process has started of a session that is lost; `ray.shutdown` would wait for it, or die with it."""
+    """Kill what this process has started of a lost session; `ray.shutdown` would wait for it, or die with it."""
     import ray._private.worker as worker
 
     node = worker._global_node
