@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from mr3.config import StageConfig, load_config
 from mr3.files import disk_trouble
-from mr3.inference.liveness import SessionLost
+from mr3.inference.liveness import SessionLost, end_lost_session
 
 C = TypeVar("C", bound=StageConfig)
 
@@ -91,6 +91,7 @@ def _leave(code: int) -> None:
     """End at once: at a regular exit Ray and its threads would wait for the session that is lost."""
     sys.stdout.flush()
     sys.stderr.flush()
+    end_lost_session()
     os._exit(code)
 
 

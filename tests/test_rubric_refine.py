@@ -388,7 +388,9 @@ def test_a_task_that_kills_the_judges_engine_fails_alone(tmp_path: Path) -> None
     file = tmp_path / "refine.yaml"
     file.write_text(json.dumps(config), encoding="utf-8")
     assert main(["rubric", "refine", "--config", str(file)]) == 0
-    verdicts = [json.loads(text) for _, text in Store(tmp_path / "out" / "store").items()]
+    store = Store(tmp_path / "out" / "store")
+    store.refresh()
+    verdicts = [json.loads(text) for _, text in store.items()]
     failed = [v for v in verdicts if v["outcome"] == "engine_failed"]
     assert {v["task_id"] for v in failed} == {items[7].task.id}
     assert all("engines died on this row" in v["reason"] for v in failed)

@@ -24,6 +24,15 @@ class SessionLost(ValueError):
     """The Ray session does not answer; nothing more can be asked of it, not even to end."""
 
 
+def end_lost_session() -> None:
+    """Kill what this process has started of a lost session; `ray.shutdown` would wait for it, or die with it."""
+    import ray._private.worker as worker
+
+    node = worker._global_node
+    if node is not None:
+        node.kill_all_processes(check_alive=False, allow_graceful=False)
+
+
 def start_beating(group: str, silence_s: float) -> None:
     """Beat from now on, as this actor, until the process ends.
 

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mr3.inference.liveness import SessionLost
+
 log = logging.getLogger("mr3.inference")
 NAMESPACE = "mr3"
 _STARTS = 3
@@ -84,10 +86,17 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     context.target_max_block_size = BLOCK_BYTES
     context.memory_usage_poll_interval_s = None  # else a thread per task that reads the process's memory maps
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    lost = False
     try:
         yield ray.get_runtime_context().gcs_address
+    except SessionLost:
+        lost = True
+        raise
     finally:
-        _shut_down()
+        if lost:  # a shutdown can hang now, or end this process before it has said why
+            atexit.unregister(ray.shutdown)
+        else:
+            _shut_down()
 
 
 def _shut_down() -> None:
