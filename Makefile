@@ -1,7 +1,7 @@
 # make venv      install the pinned CPU environment into .venv (about 3 minutes)
 # make demo      the whole loop on the embedded world; report in runs/demo/report.html
 # make test      lint, types and the tests that CI runs
-# make test-all  the same with the slow tests
+# make test-all  the same with the slow tests, and property tests on fresh examples
 # make lint | types | results | clean
 #
 # A GPU machine installs requirements/gpu.lock instead (see README.md).
@@ -43,7 +43,7 @@ test: lint types
 	$(BIN)/python -m pytest $(PYTEST_WORKERS) $(PYTEST_ARGS)
 
 test-all: lint types
-	$(BIN)/python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow or not slow" --hypothesis-profile=fresh $(PYTEST_ARGS)
 
 lint: venv
 	$(BIN)/ruff check .

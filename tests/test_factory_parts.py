@@ -10,14 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.prompt_cases import sample_row
+from mr3.factory.config import TraceRules
 from mr3.factory.dialects import SPEECH, PromptWriter
-from mr3.factory.filters import alignment, correctness, finding, right_of
+from mr3.factory.filters import TraceChecks, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter, check_funnel, table
 from mr3.factory.prompting import Prompter
-from mr3.factory.rows import make_row, read_row, rendered
+from mr3.factory.rows import Head, make_row, read_row, rendered
 from mr3.factory.translate import assemble, chunks, language_name, lost_words, piece_reason
 from mr3.families import FAMILIES, task_of_row
 from mr3.inference.engine import Completion
+from mr3.languages.registry import language as language_of
 from mr3.parsing import parse
 from mr3.prompts import OwnTexts as OwnLibrary
 from mr3.prompts import Templates
@@ -55,6 +57,69 @@ def test_difficulty_counts_right_answers_and_knows_what_it_can_not_know() -> Non
     wrong, cut = {**OK, "score": "false"}, {"outcome": "truncated", "score": None}
     assert right_of([OK, wrong, cut, OK, wrong], "true") == 2
     assert right_of([OK, {"outcome": "engine_failed", "score": None}], "true") is None
+
+
+def prose(code: str) -> str:
+    return " ".join(language_of(code).long_texts().values())
+
+
+def row_in(code: str, family: str | None = None) -> Head:
+    return {
+        "id": "r", "source": "s", "language": code, "mode": "binary", "family": family, "gold": "true",
+        "labels": ["true", "false"],
+    }  # fmt: skip
+
+
+def answered(**traces: str) -> dict[str, list[dict[str, Any]]]:
+    return {name.replace("_", "-"): [{**OK, "trace": trace}] for name, trace in traces.items()}
+
+
+def test_traces_are_in_the_language_that_their_strategy_names() -> None:
+    german, english = prose("de"), prose("en")
+    checks = TraceChecks(TraceRules(), ["eng-eng", "tgt-tgt"])
+    assert checks.fit(row_in("de"), answered(eng_eng=english, tgt_tgt=german), ["eng-eng", "tgt-tgt"])
+    assert not checks.fit(row_in("de"), answered(eng_eng=english, tgt_tgt=english), ["eng-eng", "tgt-tgt"])
+    assert not checks.fit(row_in("de"), answered(eng_eng=german, tgt_tgt=german), ["eng-eng", "tgt-tgt"])
+    assert checks.fit(row_in("en", "mm-eval-lang-res"), answered(tgt_tgt=english), ["tgt-tgt"])
+    language_filter, repetition = checks.filters()
+    assert language_filter["dropped"] == [
+        ["eng-eng: in another language", "de", "s", 1],
+        ["tgt-tgt: in another language", "de", "s", 1],
+    ]
+    assert language_filter["details"]["dropped_share"] == 0.5 and repetition["details"]["dropped_share"] == 0.0
+    counts = language_filter["details"]["traces"]["tgt-tgt"]
+    assert (counts["in the language"], counts["in another language"]) == (3, 1)
+
+
+def test_what_no_identifier_recognises_passes_and_is_counted_as_not_checked() -> None:
+    checks = TraceChecks(TraceRules(), ["tgt-tgt"])
+    for code, trace in (("tlh", prose("en")), ("de", "Kurz.")):
+        assert checks.fit(row_in(code), answered(tgt_tgt=trace), ["tgt-tgt"])
+    counts = checks.filters()[0]["details"]["traces"]["tgt-tgt"]
+    assert {k: n for k, n in counts.items() if "checked" in k} == {
+        "not checked: unknown_language": 1,
+        "not checked: too_short": 1,
+    }
+
+
+def test_a_trace_that_runs_in_a_loop_goes_under_its_own_filter() -> None:
+    loop = prose("en") + " I must check it again." * 200
+    checks = TraceChecks(TraceRules(), ["eng-eng"])
+    assert not checks.fit(row_in("de"), answered(eng_eng=loop), ["eng-eng"])
+    language_filter, repetition = checks.filters()
+    assert language_filter["dropped"] == [] and repetition["dropped"] == [["eng-eng: repeats itself", "de", "s", 1]]
+    lax = TraceChecks(TraceRules(repeated=None), ["eng-eng"])
+    assert lax.fit(row_in("de"), answered(eng_eng=loop), ["eng-eng"])
+    assert TraceChecks(TraceRules(in_language=None), []).fit(row_in("de"), answered(tgt_tgt=prose("en")), ["tgt-tgt"])
+
+
+def test_an_unfit_trace_of_a_strategy_that_is_not_required_is_not_taught() -> None:
+    checks = TraceChecks(TraceRules(), ["eng-eng"])
+    answers = answered(eng_eng=prose("en"), tgt_tgt=prose("en"), tgt_eng=prose("en") + " And again." * 400)
+    assert checks.fit(row_in("de"), answers, ["eng-eng", "tgt-tgt", "tgt-eng"])
+    assert {s: finding(v[0], "true") for s, v in answers.items()} == {
+        "eng-eng": "right", "tgt-tgt": "no_explanation", "tgt-eng": "no_explanation",
+    }  # fmt: skip
 
 
 rows = st.lists(

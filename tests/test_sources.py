@@ -148,7 +148,7 @@ def test_the_papers_sets_are_known_and_benchmarks_are_never_taught() -> None:
 
 def test_what_a_conversation_asks_is_flattened_and_needs_no_templates(tmp_path: Path) -> None:
     context = [{"role": "user", "content": "first"}, {"role": "assistant", "content": [{"text": "second"}]}]
-    row = {"id": "1", "language": "en", "actual_score": 4, "domain": "g", "response1": "a", "response2": "b"}
+    row = {"id": "1", "language": "en", "actual_score": 0, "domain": "g", "response1": "a", "response2": "b"}
     file = tmp_path / "h.jsonl"
     file.write_text(json.dumps({**row, "context": context}) + "\n", encoding="utf-8")
     assert list(input_texts(SPEC.validate_python({"set": "helpsteer3-test", "path": str(file)}))) == [
@@ -173,7 +173,7 @@ def test_rows_of_known_sets_get_their_family_and_both_languages(tmp_path: Path) 
     context = [{"role": "user", "content": "Wie geht es?"}]
     common = {
         "language": "de",
-        "actual_score": 6,
+        "actual_score": 2,
         "context": context,
         "response1": "a",
         "response2": "b",

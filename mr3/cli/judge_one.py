@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mr3.inference.engine import EngineDead
 from mr3.judging.config import JudgeConfig
 from mr3.records import Task, Verdict
 from mr3.rubrics import Criterion, Rubric, load_rubric
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         print(f"mr3 judge: error: {error.errors()[0]['msg']}", file=sys.stderr)
         return 2
-    except ValueError as error:
+    except (ValueError, EngineDead) as error:
         print(f"mr3 judge: error: {error}", file=sys.stderr)
         return 2
     for verdict in verdicts:

@@ -20,7 +20,14 @@ from mr3.sources.spec import COMMIT, SetSource, SourceSpec, Texts
 
 Asked = Literal["eng-eng", "tgt-eng", "tgt-tgt"]
 Order = Literal[
-    "shuffled", "easy-hard", "hard-easy", "english-first", "english-first-easy-hard", "english-first-hard-easy"
+    "shuffled",
+    "easy-hard",
+    "hard-easy",
+    "english-first",
+    "english-first-easy-hard",
+    "english-first-hard-easy",
+    "consistency",
+    "length",
 ]
 TRANSLATED: Asked = "tgt-eng"
 """Whose traces are translated: the prompt is in the task's language already, as it will be for the translated trace."""
@@ -34,6 +41,7 @@ ORDERS: tuple[Order, ...] = (
     "english-first-easy-hard",
     "english-first-hard-easy",
 )
+"""The six of the paper, which are written by default."""
 
 
 def check_gpus(name: str, engine: Mapping[str, Any], stream: StreamSettings | None) -> None:
@@ -121,6 +129,23 @@ class Decontamination(BaseModel):
     )
 
 
+class TraceRules(BaseModel):
+    """Which traces are fit to learn from, beside being right; null switches a filter off."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    in_language: float | None = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="least share of a trace in the language that its strategy names (it may quote others)",
+    )
+    enough_letters: int = Field(200, ge=12, description="shorter traces, and unknown languages, pass and are counted")
+    repeated: float | None = Field(
+        0.5, gt=0, le=1, description="a trace repeats itself when so much of it, or of its end, was said before"
+    )
+
+
 class Difficulty(BaseModel):
     """The student, and which rows are hard enough."""
 
@@ -188,6 +213,7 @@ class FactoryConfig(StageConfig):
     sources: list[SourceSpec] = Field(min_length=1)
     languages: list[str] | None = Field(None, description="rows in other languages are set aside; unset: all")
     without: list[str] = Field(default_factory=list, description="languages that are left out of every source")
+    allow_set_aside: bool = Field(False, description="go on when over 5% of a source is no row")
     texts: Texts = Texts()
     profile: str = Field("mr3-train", description="prompt profile, see mr3.prompts")
     strategies: list[Asked] = Field(default_factory=lambda: list(ASKED), min_length=1)
@@ -197,6 +223,7 @@ class FactoryConfig(StageConfig):
     translator: Translator | None = Field(None, description="makes tgt-tgt-translated from the traces of tgt-eng")
     require_translation: bool = Field(False, description="a row whose trace can't be translated is dropped")
     decontaminate: Decontamination = Decontamination()
+    traces: TraceRules = TraceRules()
     difficulty: Difficulty | None = None
     select: Selection = Selection()
     output: Output = Output()

@@ -12,9 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from msgspec import json
 
 from mr3.artifacts import hash_path
 from mr3.factory.config import TRANSLATED, FactoryConfig, Selection, Translator
+from mr3.factory.filters import TraceChecks
 from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
 from mr3.factory.orders import Keys, permutation, write_in_order
@@ -98,6 +100,7 @@ def translate(
 ) -> dict[str, Any]:
     """Traces of tgt-eng in the task's language; a row without one goes on, or is dropped where one is required."""
     made = Filter("translation")
+    checks = TraceChecks(config.traces, ())
     failed: dict[str, int] = {}
     key = hash_path(Path(translator.model)) if Path(translator.model).is_dir() else translator.model
     arguments = {
@@ -109,8 +112,12 @@ def translate(
     results = stream_parts(before.parts, TranslateWorker, arguments, config.stream_of(translator), config.ray)
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in counted(results, total, "translations"):
-            row, reason = read_head(payload), told(payload)[-1]["reason"]
-            language, source = row["language"], row["source"]
+            row, translated = read_head(payload), told(payload)[-1]
+            language, source, reason = row["language"], row["source"], translated["reason"]
+            if reason is None and checks.is_foreign(translated["trace"], "tgt-tgt-translated", language):
+                reason = "wrong_language"
+                nothing = json.encode({"trace": None, "explanation": None, "reason": reason}).decode()
+                payload = f"{payload.rpartition(SEPARATOR)[0]}{SEPARATOR}{nothing}"
             if reason is not None:
                 failed[reason] = failed.get(reason, 0) + 1
             if reason is not None and config.require_translation:
@@ -118,7 +125,7 @@ def translate(
                 continue
             made.keep(language, source)
             writer.add(group=group, payload=payload)
-    made.details = {"failed": failed}
+    made.details = {"failed": failed, "traces": checks.traces()}
     return {"filters": [made.as_json()]}
 
 

@@ -25,6 +25,7 @@ from mr3.factory.rows import make_row
 from mr3.parsing.parsed import encodable
 from mr3.records import Task
 from mr3.sources import Labelled, SetAside, input_texts, open_source
+from mr3.sources.labelled import SetAsideShare
 from mr3.sources.opening import source_name, task_text
 
 log = logging.getLogger("mr3.factory")
@@ -87,6 +88,7 @@ class Gatherer:
         self._hits: dict[str, Counter[str]] = {b.name: Counter() for b in index.benchmarks}
         self._examples: dict[str, list[dict[str, str]]] = {}
         self._ids, self._contents = Seen(), Seen()
+        self._own_language = config.strategies != ["eng-eng"] or config.translator is not None
         self._prompter = Prompter(config.profile, config.texts, config.speaks_harmony)
 
     def _rows(self) -> Iterator[Labelled]:
@@ -94,23 +96,28 @@ class Gatherer:
             name = source_name(spec)
             if spec.languages is None:
                 spec = spec.model_copy(update={"languages": self._config.languages})
-            for row in open_source(spec, self._config.texts, self._config.without):
+            share = SetAsideShare(f"the source {name}")
+            for row in open_source(spec, self._config.texts, self._config.without, self._own_language):
                 if isinstance(row, SetAside):
+                    share.aside(row)
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)
                     continue
                 try:
                     reason = self._twice(row)
                 except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
+                    share.aside(SetAside(encodable(row.key), str(error), "not_unicode"))
                     self.read.drop("not_unicode", row.task.language, name)
                     self._aside(name, encodable(row.key), str(error))
                     continue
+                share.rows += 1
                 self.read.keep(row.task.language, name)
                 if reason is None:
                     self.duplicates.keep(row.task.language, name)
                     yield row
                 else:
                     self.duplicates.drop(reason, row.task.language, name)
+            share.check(self._config.allow_set_aside)
 
     def _twice(self, row: Labelled) -> str | None:
         if not self._ids.add(row.key.encode()):

@@ -43,6 +43,7 @@ class JudgeConfig(BaseModel):
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     host: str | None = Field(None, description="name of a Ray actor that holds the engine for all that use this judge")
     seconds_per_token: float = Field(1.0, gt=0, description="after 60 s and this per token a request is timed_out")
+    silence_s: float = Field(120.0, gt=0, description="a host that gives no sign of life for so long is replaced")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
     format: str | None = Field(None, description="how a judge without a judge.json answers: mr3, r3, rm-r1, ...")
@@ -110,6 +111,11 @@ class JudgeConfig(BaseModel):
         return card
 
     @property
+    def has_process(self) -> bool:
+        """Whether its engine works in a process of ours, and can take that down; an endpoint is asked only."""
+        return self.backend not in ("endpoint", "chat")
+
+    @property
     def is_adapter(self) -> bool:
         """Whether the model is a folder with a LoRA adapter, and no weights of its own."""
         folder = Path(self.model)
@@ -158,6 +164,7 @@ class JudgeConfig(BaseModel):
             seeded=card.sampling.seed is not None,
             host=self.host,
             seconds_per_token=self.seconds_per_token,
+            silence_s=self.silence_s,
         )
 
     def identity(self) -> str:
