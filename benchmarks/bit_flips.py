@@ -1,8 +1,8 @@
 """One flipped bit in every byte of a part of the store and of each table of a label run: is other content ever read?
 
-Silent is a flip after which the file is read without an error and says something else. A part is read by the store; a
-table as the audit and the pair selection read it, with the digest of the whole file in the manifest. What Parquet's page
-checksums alone would let through is in the details.
+Silent is a flip after which the file is read without an error and says something else. A part is read by the store, a
+table as audit and pair selection read it, with the digest of the whole file in the manifest. What page checksums of
+Parquet alone would let through is in the details.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ class RunEngine(ScriptedEngine):
 
 
 def two_runs(tmp_path: Path, first: Any, second: Any, release: asyncio.Event, patience: float) -> Any:
-    """Three rows are with the engine of one run, which answers when a second run has judged all six, or lost patience."""
+    """Three rows are with the engine of one run; it answers when a second run has judged all six, or lost patience."""
     runs = [worker(tmp_path, engine) for engine in (first, second)]
     prepared = [runs[0].desk.judge.prepare(item(pair(input=str(i), id=str(i)))) for i in range(6)]
 
