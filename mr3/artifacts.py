@@ -214,10 +214,9 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
             stage and not as that stage wrote it.
     """
     folder = Path(config.output_dir)
-    settings = json.loads(config.model_dump_json(exclude={"output_dir"}))
+    settings = config.recorded()
     hashes = _input_hashes(inputs)
-    decisive = {name: value for name, value in settings.items() if name not in config.incidental}
-    key = stable_hash(stage, decisive, hashes)
+    key = stable_hash(stage, config.decisive(), hashes)
     started = folder / STARTED
     manifest = folder / MANIFEST
     resumed = started.is_file()
@@ -227,10 +226,10 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
             if before["stage"] != stage:
                 why = f"stage {before['stage']!r}"
             else:
-                was = {k: v for k, v in before["config"].items() if k not in config.incidental}
-                names = sorted(k for k in {*decisive, *was} if decisive.get(k) != was.get(k))
+                was, now = before["config"], settings
+                names = sorted(k for k in {*now, *was} - config.incidental if now.get(k) != was.get(k))
                 changed = sorted(p for p in {*hashes, *before["inputs"]} if hashes.get(p) != before["inputs"].get(p))
-                why = f"another config (changed: {', '.join(names + changed) or 'unknown'})"
+                why = f"another config (changed: {', '.join(names + changed) or 'what a variable in it says'})"
             raise ValueError(
                 f"{folder} was made by {why}; give another --output_dir, or delete the folder to start over"
             )
@@ -249,6 +248,7 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
     write_json(folder / "metrics.json", run.metrics)
     record = {
         "stage": stage,
+        "key": key,
         "config": settings,
         "inputs": hashes,
         "outputs": {p.relative_to(folder).as_posix(): hash_unchanged(p) for p in outputs_of(folder)},

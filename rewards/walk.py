@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import read_json, require_folder
+from mr3.config import expand
 from mr3.records import DEFAULT_LABELS, Verdict
 
 Row = dict[str, Any]
@@ -53,7 +54,7 @@ def label_settings(folder: Path) -> dict[str, Any]:
     found = read_json(manifest)
     if found["stage"] != "label":
         raise ValueError(f"{folder} was made by `mr3 {found['stage']}`: give a folder that `mr3 label` made")
-    settings: dict[str, Any] = found["config"]
+    settings: dict[str, Any] = expand(found["config"], str(manifest))
     return settings
 
 

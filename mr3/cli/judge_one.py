@@ -90,7 +90,7 @@ async def _judge(config: JudgeConfig, task: Task, both: bool) -> list[Verdict]:
     from mr3.inference.hosts import open_engine
     from mr3.judging.judge import Judge, JudgeItem
 
-    tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
+    tokenizer = AutoTokenizer.from_pretrained(config.tokenizer, revision=config.tokenizer_revision)
     engine = open_engine(config.engine_config())
     try:
         judge = Judge(config.card, tokenizer, engine, config.identity())
@@ -118,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         task = build_task(given)
-        arguments: dict[str, Any] = {"backend": "endpoint", "url": given.url} if given.url else {}
+        # Nothing is stored here, so what is served at the URL needs no name.
+        at = {"backend": "endpoint", "url": given.url, "revision": "unnamed"}
+        arguments: dict[str, Any] = at if given.url else {}
         config = JudgeConfig(model=given.model, **arguments)
         if task.mode not in config.card.modes:
             raise ValueError(f"{given.model} judges {', '.join(config.card.modes)} only: choose another --mode")

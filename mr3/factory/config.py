@@ -8,7 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.config import StageConfig
-from mr3.inference.engine import Sampling
+from mr3.inference.engine import EngineConfig, Sampling
+from mr3.inference.identity import check_stated
 from mr3.inference.stream import StreamSettings
 from mr3.judge_card import load_card
 from mr3.judging.config import JudgeConfig
@@ -60,6 +61,23 @@ class Translator(BaseModel):
         default_factory=lambda: ["Assistant", "Tie", "Both Bad", "Response", "true", "false"],
         description="words that stay as they are",
     )
+
+    @model_validator(mode="after")
+    def _named_weights(self) -> Translator:
+        check_stated(self.model, self.backend, self.revision)
+        return self
+
+    def engine_config(self) -> EngineConfig:
+        """The engine that hosts the translator."""
+        return EngineConfig(
+            model=self.model,
+            revision=self.revision,
+            backend=self.backend,
+            url=self.url,
+            engine=self.engine,
+            max_model_len=self.max_model_len,
+            seeded=True,
+        )
 
 
 class Decontamination(BaseModel):

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mr3.artifacts import hash_path
 from mr3.factory.config import FactoryConfig, Translator
 from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
@@ -23,6 +22,7 @@ from mr3.factory.rows import SEPARATOR, Row, read_head, read_row, told
 from mr3.factory.selection import Cell, choose, tie_break
 from mr3.factory.streaming import stream_parts
 from mr3.factory.translate import TranslateWorker
+from mr3.inference.identity import model_identity
 
 _ENCODED = 256
 
@@ -66,10 +66,9 @@ def translate(
     """Traces of eng-eng in the task's language; a row without one goes on, or is dropped where one is required."""
     made = Filter("translation")
     failed: dict[str, int] = {}
-    key = hash_path(Path(translator.model)) if Path(translator.model).is_dir() else translator.model
     arguments = {
         "translator": translator.model_dump(mode="json"),
-        "model_key": f"{key}@{translator.revision}",
+        "model_key": model_identity(translator.engine_config()),
         "store": str(store.resolve()),
         "seed": config.seed,
     }

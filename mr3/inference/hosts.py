@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mr3.importing import load_named
 from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, Request
 from mr3.records import stable_hash
 
@@ -133,23 +133,12 @@ def hosted_engine(config: EngineConfig) -> RemoteEngine:
     return RemoteEngine(handle.remote(), config.model_copy(update={"host": None}))
 
 
-def _custom_engine(config: EngineConfig) -> Engine:
-    """An engine of the user's: a class that takes the config and keeps the protocol `Engine`.
+def open_engine(config: EngineConfig) -> Engine:
+    """The engine that a config asks for.
 
     Raises:
-        ValueError: when there is no such class.
+        ValueError: when the backend is a class that can't be loaded, or an endpoint without `url:`.
     """
-    module, _, name = config.backend.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"can't load the backend {config.backend!r}: {error}") from error
-    engine: Engine = found(config)
-    return engine
-
-
-def open_engine(config: EngineConfig) -> Engine:
-    """The engine that a config asks for."""
     if config.backend == "chat":
         from mr3.inference.chat_endpoint import ChatEndpoint
 
@@ -161,7 +150,8 @@ def open_engine(config: EngineConfig) -> Engine:
     if config.host is not None:
         return hosted_engine(config)
     if config.backend != "vllm":
-        return _custom_engine(config)
+        custom: Engine = load_named(config.backend, "backend")(config)
+        return custom
     from mr3.inference.vllm_engine import VLLMEngine
 
     return VLLMEngine(config)
