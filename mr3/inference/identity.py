@@ -52,7 +52,7 @@ INCIDENTAL = frozenset(
 )
 """Engine arguments (vLLM's names) that decide how answers are reached, and not which."""
 
-_HOSTING = frozenset({"host", "seconds_per_token"})  # an answer that is too late is not kept
+_HOSTING = ("host", "seconds_per_token")  # an answer that is too late is not kept
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -138,7 +138,7 @@ def _weights(config: EngineConfig) -> str:
 
 def decisive_settings(config: EngineConfig) -> dict[str, Any]:
     """All that decides beside weights and backend, without keys and passwords: a new key is no new model."""
-    settings = config.model_dump(mode="json", exclude=_HOSTING | {"model", "revision", "adapter", "backend"})
+    settings = config.model_dump(mode="json", exclude={*_HOSTING, "model", "revision", "adapter", "backend"})
     settings["engine"] = {name: value for name, value in settings["engine"].items() if name not in INCIDENTAL}
     if config.url:
         settings["url"] = config.url.rstrip("/")
