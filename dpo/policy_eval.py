@@ -124,7 +124,8 @@ def by_judge(
 
 def run(config: PolicyEvalConfig) -> None:
     """Write responses.parquet and the metrics."""
-    with stage_run("policy-eval", config, [config.prompts, config.before, config.after]) as stage:
+    judge = config.judge.inputs() if config.judge is not None else []
+    with stage_run("policy-eval", config, [config.prompts, config.before, config.after, *judge]) as stage:
         if stage.finished:
             return
         _evaluate(config, stage.folder, stage.metrics)

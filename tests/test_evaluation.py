@@ -172,10 +172,10 @@ def test_checkers_are_imported_by_name() -> None:
     checker = load_checker("tests.rewards_support:check")
     assert checker({"answer": 4}, "It is 4")["correct"]
     for path, message in (
-        ("tests.rewards_support", "package.module:function"),
-        ("tests.nowhere:check", "no module named"),
-        ("tests.rewards_support:nothing", "no function 'nothing'"),
-        ("tests.rewards_support:TEMPLATE", "no function"),
+        ("tests.rewards_support", "package.module:name"),
+        ("tests.nowhere:check", "No module named"),
+        ("tests.rewards_support:nothing", "no attribute 'nothing'"),
+        ("tests.rewards_support:TEMPLATE", "not a function"),
     ):
         with pytest.raises(ValueError, match=message):
             load_checker(path)
@@ -223,7 +223,7 @@ def stage_config(tmp_path: Path, url: str, **more: Any) -> EvalConfig:
     data = {
         "output_dir": tmp_path / "eval",
         "tasks": tmp_path / "tasks.parquet",
-        "judge": {"model": str(tmp_path / "judge"), "backend": "endpoint", "url": url},
+        "judge": {"model": str(tmp_path / "judge"), "backend": "endpoint", "url": url, "revision": "1"},
     }
     return build_config(EvalConfig, data | more, "test")
 

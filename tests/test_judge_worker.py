@@ -39,7 +39,7 @@ def judge_folder(path: Path) -> JudgeConfig:
     make_tokenizer().save_pretrained(path)
     (path / "config.json").write_text('{"model_type": "qwen3"}')
     write_card(path, CARD)
-    return JudgeConfig(model=str(path), backend="endpoint", url="http://127.0.0.1:9/v1")
+    return JudgeConfig(model=str(path), backend="endpoint", revision="1", url="http://127.0.0.1:9/v1")
 
 
 def worker(tmp_path: Path, engine: Any, run: str | None = None) -> JudgeWorker:

@@ -71,7 +71,7 @@ def _config(folder: Path, judge: Path, url: str, **changes: Any) -> LabelConfig:
         "output_dir": folder / "label",
         "store": folder / "store",
         "pool": str(_pool(folder)),
-        "judge": {"model": str(judge), "backend": "endpoint", "url": url},
+        "judge": {"model": str(judge), "backend": "endpoint", "url": url, "revision": "1"},
         "rubric": RUBRIC,
         "checker": "tests.rewards_support:check",
         "canaries": {"per_language": 0},
@@ -196,7 +196,7 @@ def test_errors_of_the_user(tmp_path: Path, judge: Path, capsys: pytest.CaptureF
         run(_config(tmp_path, tmp_path, "u"))
     with pytest.raises(ValueError, match="decodes greedily"):
         run(_config(tmp_path, judge, "u", samples=3))
-    with pytest.raises(ValueError, match="no module named absent"):
+    with pytest.raises(ValueError, match="No module named 'absent'"):
         run(_config(tmp_path, judge, "u", checker="absent.module:check"))
     empty = tmp_path / "empty.jsonl"
     empty.touch()
