@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
 from mr3.inference.identity import model_identity
 from mr3.inference.stream import StreamSettings
-from mr3.records import stable_hash
+from mr3.records import content_of, stable_hash
 
 
 class Generation(BaseModel):
@@ -39,6 +39,11 @@ class Prompt:
     messages: list[dict[str, str]]
     language: str
     meta: dict[str, Any]
+
+    @property
+    def content(self) -> str:
+        """What it is about: `content` of the meta (the same facts in several languages), else a hash of its text."""
+        return str(self.meta.get("content") or content_of(self.messages))
 
 
 def read_prompts(path: Path) -> list[Prompt]:

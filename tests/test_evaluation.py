@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ def test_a_failed_verdict_is_wrong_and_its_failure_is_counted() -> None:
     assert found["failed"]["rate"]["value"] == 1 / 5
     assert found["failed"]["before_repair"]["value"] == 2 / 5
     assert found["failed"]["outcomes"] == {"ok": 4, "parse_failed": 1}
-    low, high = found["accuracy"]["interval"]
+    assert found["accuracy"]["contents"] == 1, "five verdicts about one prompt are no five independent ones"
+    apart = [replace(j, given=replace(j.given, content=str(i))) for i, j in enumerate(rows)]
+    low, high = all_metrics(apart)["sets"]["s"]["accuracy"]["interval"]
     assert 0.2 < low < 0.6 < high < 0.9
+    one = found["accuracy"]["interval"]
+    assert one[0] < low and high < one[1]
 
 
 def test_modes_languages_and_sets_are_counted_apart() -> None:
