@@ -20,7 +20,8 @@ from benchmarks.served import CLIENTS, KEY, demo_tasks, direct_judge, on_the_wir
 from mr3.records import Task
 from mr3.stats import paired_bootstrap
 from rewards.serving.client import JudgeClient
-from rewards.serving.ingress import Ingress, prepare_ingress
+from rewards.serving.config import Limits
+from rewards.serving.ingress import SWITCH, Ingress, prepare_ingress
 from rewards.serving.schema import JudgeResult
 
 _ROUNDS = 4
@@ -69,7 +70,7 @@ def _through(ingress: Ingress, tasks: Sequence[Task]) -> tuple[str, dict[str, li
 
     before = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
-        used = "haproxy" if prepare_ingress(ingress, Path(folder)) else "proxy"
+        used = "haproxy" if SWITCH in prepare_ingress(ingress, Path(folder), Limits().body_s) else "proxy"
         try:
             with ray_session() as address:
                 actor = direct_judge()

@@ -1,7 +1,9 @@
 """An engine that answers at once, for what is to be measured around engines. The answer is a well-formed verdict.
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
-requests) and `poison` (a text in a prompt that ends the process, as a fault in a kernel would).
+requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would), `silent_while` and
+`dies_while` (a file: as long as it is there, no call is answered, or each ends the process). The environment's
+`INSTANT_SALT` makes the answers of a process its own, and is no part of its verdicts' ids.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pathlib import Path
 from mr3.inference.engine import Completion, EngineConfig, Request
 
 NAME = "benchmarks.instant:InstantEngine"
+_FOREVER_S = 86_400.0
+SALT = "INSTANT_SALT"
 _TRACE = "1 language English: A English yes, B English yes: same\n2 polite: A Thanks yes, B Thanks yes: same\n"
 _ANSWER = '{{"explanation": "Nothing but the first criterion tells them apart.", "score": "{score}"}}'
 _PAIRWISE, _POINTWISE = ("Assistant A", "Assistant B", "Tie"), tuple("12345")
@@ -29,6 +33,8 @@ class InstantEngine:
         self._seconds = float(config.engine.get("seconds", 0.0))
         self._log = config.engine.get("log")
         self._poison = config.engine.get("poison")
+        self._dies_while = config.engine.get("dies_while")
+        self._silent_while = config.engine.get("silent_while")
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request."""
@@ -37,6 +43,10 @@ class InstantEngine:
                 out.write(f"{os.getpid()} {len(requests)}\n")
         if self._poison and any(self._poison in (r.prompt or "") for r in requests):
             os._exit(1)
+        if self._dies_while and Path(self._dies_while).exists():
+            os._exit(1)
+        while self._silent_while and Path(self._silent_while).exists():
+            await asyncio.sleep(_FOREVER_S)
         if self._seconds:
             await asyncio.sleep(self._seconds)
         return [self._answer(request) for request in requests]
@@ -44,10 +54,12 @@ class InstantEngine:
     @staticmethod
     def _answer(request: Request) -> Completion:
         prompt = request.prompt or ""
-        drawn = hashlib.blake2b(prompt.encode(), digest_size=2).digest()
+        salt = os.environ.get(SALT, "")
+        drawn = hashlib.blake2b((prompt + salt).encode(), digest_size=2).digest()
         scores = _PAIRWISE if "# Assistant A\n" in prompt else _POINTWISE
         answer = _ANSWER.format(score=scores[int.from_bytes(drawn) % len(scores)])
-        return Completion(id=request.id, text=f"{_TRACE}</think>{answer}", finish="stop", output_tokens=70)
+        trace = _TRACE + (f"3 run {salt}\n" if salt else "")
+        return Completion(id=request.id, text=f"{trace}</think>{answer}", finish="stop", output_tokens=70)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -23,7 +23,8 @@ from mr3.artifacts import git_commit, package_versions, read_json, write_json
 
 RESULTS = Path(__file__).parent / "results"
 _FRAMEWORK = {
-    "__main__", "fuzzing", "instant", "raw_vllm", "registry", "report", "runs", "served", "throughput", "workload",
+    "__main__", "faulting_disk", "fuzzing", "hostile", "instant", "plain_label", "prober", "raw_vllm", "registry",
+    "report", "runs", "served", "throughput", "workload",
 }  # fmt: skip
 _SIGNS = {"at_least": "≥", "above": ">", "at_most": "≤"}
 Value = float | int | None | Mapping[str, float | int | None]

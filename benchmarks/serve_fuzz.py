@@ -1,6 +1,7 @@
 """At least 2,000 bad requests, made from the running server's own OpenAPI document.
 
-Every one must be answered with a 4xx and a message, and the server must still give the answers that it gave before.
+Every one must be answered with a 4xx and a message, `/health` must answer beside them at any time, and the server must
+still give the answers that it gave before, with nothing left in work.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from benchmarks.fuzzing import BadRequest, Schemas, broken_bodies, broken_requests
+from benchmarks.prober import probing
 from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.served import KEY, demo_tasks, on_the_wire, server, work_off
 from rewards.serving.client import JudgeClient
@@ -103,7 +106,20 @@ async def _probe(url: str) -> list[JudgeResult]:
         return await client.judge_batch(tasks, batch_size=4)
 
 
-async def _attack(url: str) -> tuple[_Seen, list[str], bool]:
+async def _in_work(url: str) -> float:
+    """Requests and tasks that the server says it has, but for this one."""
+    async with httpx.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as http:
+        page = (await http.get(f"{url}/metrics")).text
+    counts = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name in ("mr3_requests_in_flight", "mr3_tasks_in_flight")
+    }
+    return sum(counts.values()) - 1
+
+
+async def _attack(url: str) -> tuple[_Seen, list[str], bool, float]:
     before = await _probe(url)
     async with httpx.AsyncClient() as http:
         schemas = Schemas((await http.get(f"{url}/openapi.json")).json())
@@ -113,18 +129,22 @@ async def _attack(url: str) -> tuple[_Seen, list[str], bool]:
     lot.shuffle(bad)
     seen = await _throw(url, bad)
     raw = await _raw(url)
-    return seen, raw, await _probe(url) == before
+    return seen, raw, await _probe(url) == before, await _in_work(url)
 
 
 def run() -> Result:
     """Answers before, the bad requests, answers after."""
-    with tempfile.TemporaryDirectory() as folder, server(Path(folder), "--limits.body_bytes", str(_BODY_BYTES)) as url:
-        seen, raw, same = asyncio.run(_attack(url))
+    small = ("--limits.body_bytes", str(_BODY_BYTES))
+    with tempfile.TemporaryDirectory() as folder, server(Path(folder), *small) as url, probing(url) as health:
+        seen, raw, same, left = asyncio.run(_attack(url))
     return Result(
         {
             "not_refused": len(seen.wrong),
             "raw_not_refused": len(raw),
             "same_answers_after": int(same),
+            "left_in_work": left,
+            "health_s": health[0].worst(),
+            "health_failed": health[0].failed,
             "requests": sum(seen.statuses.values()) + len(_RAW),
         },
         n=sum(seen.statuses.values()) + len(_RAW),
@@ -132,6 +152,9 @@ def run() -> Result:
             "not_refused": Bar("at_most", 0),
             "raw_not_refused": Bar("at_most", 0),
             "same_answers_after": Bar("at_least", 1),
+            "left_in_work": Bar("at_most", 0),
+            "health_s": Bar("at_most", 1.0),
+            "health_failed": Bar("at_most", 0),
             "requests": Bar("at_least", 2_000),
         },
         details={"statuses": dict(seen.statuses), "kinds": dict(seen.kinds), "wrong": [*seen.wrong, *raw][:20]},

@@ -55,14 +55,26 @@ def on_the_wire(task: Task) -> JudgeTask:
 
 
 @contextmanager
-def server(folder: Path, *overrides: str) -> Iterator[str]:
+def server(folder: Path, *overrides: str, judge: Path | None = None) -> Iterator[str]:
     """The URL of an `mr3 serve` process (one replica, API key `KEY`) that is told to stop at the end.
+
+    Args:
+        judge: its folder; the demo's where none is named.
 
     Raises:
         RuntimeError: when it does not get ready, or does not end with 0.
     """
     command = [sys.executable, "-m", "mr3.cli.main", "serve", "--config", "configs/nano/serve.yaml"]
-    command += ["--output_dir", str(folder), "--judge.model", str(demo_judge()), "--port", "0", "--replicas.max", "1"]
+    command += [
+        "--output_dir",
+        str(folder),
+        "--judge.model",
+        str(judge or demo_judge()),
+        "--port",
+        "0",
+        "--replicas.max",
+        "1",
+    ]
     command += ["--api_keys_env", _KEYS, *overrides]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, stderr=log, env={**os.environ, _KEYS: KEY})

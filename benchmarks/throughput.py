@@ -49,10 +49,10 @@ class LongTailJudge(Judge):
 class TimedWorker(LabelWorker):
     """The real worker; it warms its engine and writes down when it was ready."""
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], ready: str) -> None:
+    def __init__(self, *, ready: str, **arguments: Any) -> None:
         import asyncio
 
-        super().__init__(judge, store, identity, tasks)
+        super().__init__(**arguments)
         self._ready_file, self._warm = Path(ready), asyncio.Lock()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -66,8 +66,8 @@ class TimedWorker(LabelWorker):
 class LongTailWorker(TimedWorker):
     """That worker with the judge whose answers have given lengths."""
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], ready: str) -> None:
-        super().__init__(judge, store, identity, tasks, ready)
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
         inner = self.desk.judge
         self.desk.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
 

@@ -100,9 +100,11 @@ def sample_policy(
         model=model, engine=settings.engine, max_model_len=settings.max_model_len, seeded=True, host=settings.host
     )
     folder = settings.store.resolve()
-    Store(folder).refresh()
-    worker = {"engine": engine, "model_key": _key(model), "store": str(folder)}
     found = {}
-    for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):
-        found[group] = [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
+    with Store(folder) as stored:
+        run = stored.open_run()
+        stored.refresh()
+        worker = {"engine": engine, "model_key": _key(model), "store": str(folder), "run": run}
+        for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):
+            found[group] = [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
     return found

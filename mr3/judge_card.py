@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mr3.artifacts import read_json, write_json
 from mr3.inference.engine import Sampling
 from mr3.parsing import format_named
-from mr3.prompts import Rendered, TextsName, renderer
+from mr3.prompts import Rendered, TextsName, needs_texts, renderer
 from mr3.records import Mode, Strategy, Task
 
 FILE = "judge.json"
@@ -31,6 +31,16 @@ class JudgeCard(BaseModel):
     sampling: Sampling = Sampling()
     max_prompt_tokens: int
     max_output_tokens: int
+
+    @model_validator(mode="after")
+    def _can_be_prompted(self) -> JudgeCard:
+        # Refused where the card is made, so before the first hour of training and not after the last.
+        if needs_texts(self.profile) and self.texts is None:
+            raise ValueError(
+                f"the profile {self.profile} needs texts, and the card names none: say `texts: own` or "
+                "`texts: published`, whichever the training prompts were rendered with"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_format(self) -> JudgeCard:
@@ -85,19 +95,39 @@ def write_card(folder: Path, card: JudgeCard) -> None:
     write_json(folder / FILE, card.model_dump(mode="json"))
 
 
+def find_card(model: str) -> JudgeCard | None:
+    """The card in a model's folder, or the built-in one of a published id; None where there is neither.
+
+    Raises:
+        ValueError: for a card that no prompt can be made with.
+    """
+    path = Path(model) / FILE
+    if not path.is_file():
+        return published_card(model)
+    try:
+        return JudgeCard.model_validate(read_json(path))
+    except ValidationError as error:
+        raise ValueError(
+            f"{path} is no card that a judge can be run with: {error.errors()[0]['msg']}. Mend the file with what the "
+            "judge was trained with, or train it again"
+        ) from error
+
+
+def no_judge(model: str) -> str:
+    """What a user is told of a model without a card."""
+    return (
+        f"{model} is not a judge: there is no {FILE} in it and it is not a published rubricreward/mR3 id. "
+        "Train one with `mr3 sft`, or write a judge.json with its prompt profile"
+    )
+
+
 def load_card(model: str) -> JudgeCard:
     """The card of a judge folder or published id.
 
     Raises:
-        ValueError: when the model is no judge: there is no card for it.
+        ValueError: when the model is no judge: there is no card for it, or none that a prompt can be made with.
     """
-    path = Path(model) / FILE
-    if path.is_file():
-        return JudgeCard.model_validate(read_json(path))
-    card = published_card(model)
+    card = find_card(model)
     if card is None:
-        raise ValueError(
-            f"{model} is not a judge: there is no {FILE} in it and it is not a published rubricreward/mR3 id. "
-            "Train one with `mr3 sft`, or write a judge.json with its prompt profile"
-        )
+        raise ValueError(no_judge(model))
     return card

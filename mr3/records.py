@@ -111,7 +111,13 @@ class Outcome(StrEnum):
 
 
 class Verdict(Record):
-    """One judgement. A failed verdict has a reason and no score."""
+    """One judgement. A failed verdict has a reason and no score.
+
+    It is read back from stores and from servers, which may be of a later version: fields that are not known are left
+    out. No user writes one.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
     id: str
     task_id: str

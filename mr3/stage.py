@@ -9,12 +9,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from mr3.config import StageConfig, load_config
+from mr3.files import disk_trouble
+from mr3.inference.liveness import SessionLost, end_lost_session
 
 C = TypeVar("C", bound=StageConfig)
 
@@ -46,6 +49,7 @@ def stage_main(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", help="YAML file of this stage")
+    parser.add_argument("--overlay", help="YAML file whose section for this stage is laid over the config")
     parser.add_argument("--quiet", action="store_true", help="warnings and errors only")
     arguments, overrides = parser.parse_known_args(argv)
     logging.basicConfig(
@@ -57,17 +61,38 @@ def stage_main(
     if arguments.quiet:
         os.environ["MR3_QUIET"] = "1"
     try:
+        if arguments.overlay is not None:
+            overrides = ["--overlay", arguments.overlay, *overrides]
         config = load_config(model, arguments.config, overrides)
         run(config)
     except ValueError as error:
         if os.environ.get("MR3_TRACEBACK"):
             raise
         print(f"mr3 {stage}: error: {error}", file=sys.stderr)
+        if isinstance(error, SessionLost):
+            _leave(2)
+        return 2
+    except (OSError, sqlite3.Error) as error:
+        reason = disk_trouble(error)
+        if reason is None or os.environ.get("MR3_TRACEBACK"):
+            raise
+        print(
+            f"mr3 {stage}: error: {reason} ({error}): mend that, and the same command goes on from here",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(f"mr3 {stage}: interrupted; the same command goes on from here", file=sys.stderr)
         return 130
     return 0
+
+
+def _leave(code: int) -> None:
+    """End at once: at a regular exit Ray and its threads would wait for the session that is lost."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    end_lost_session()
+    os._exit(code)
 
 
 class Every:

@@ -112,6 +112,18 @@ def load_model(model: str, dtype: str = "auto", attention: str | None = None) ->
     return loaded
 
 
+def merge_adapter(model: str, adapter: Path, target: Path, dtype: str = "auto") -> None:
+    """Save `model` with an adapter added to it as an ordinary folder, which is what engines and later stages take.
+
+    Args:
+        dtype: of the base while the adapter is added, as `load_model` takes it.
+    """
+    from peft import PeftModel
+
+    base = load_model(model, dtype=dtype)
+    PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(str(target))
+
+
 def is_main_process() -> bool:
     """Whether this is the only or the first of the processes that a launcher started."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from mr3.artifacts import StageRun, hash_path, stage_run, write_atomic, write_json
+from mr3.artifacts import StageRun, finished_files, hash_path, stage_run, write_atomic, write_json
 from mr3.config import StageConfig
 from mr3.stage import stage_main
 from rewards.annotation.ratings import ImportSettings
@@ -128,7 +128,7 @@ def run(config: AnnotateConfig) -> None:
 
     settings = label_settings(config.label)
     _of(config, settings)
-    inputs: list[str | Path] = [config.label / "manifest.json"]
+    inputs = finished_files(config.label)
     filled = None
     if config.import_ is not None:
         filled = _read(config, config.import_)  # mistakes in sheets are told before the folder is taken

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field
 
-from mr3.artifacts import metrics_of, stage_run, write_atomic, write_json
+from mr3.artifacts import finished_files, metrics_of, stage_run, write_atomic, write_json
 from mr3.config import StageConfig
 from mr3.stage import stage_main
 from rewards.auditing.gold import GoldSpec, gold_files, load_gold
@@ -113,7 +113,7 @@ def run(config: AuditConfig) -> None:
     from rewards.walk import label_settings
 
     label_settings(config.label)  # a wrong folder is an error before anything is written
-    inputs: list[str | Path] = [config.label / "manifest.json"]
+    inputs = finished_files(config.label)
     if config.gold is not None:
         inputs += gold_files(config.gold)
     with stage_run("audit", config, inputs) as stage:

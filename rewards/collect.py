@@ -7,13 +7,14 @@ a surplus verdict is a bug of the stream and stops the run.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mr3.inference.store import Store
 from mr3.records import Outcome, PoolRow, Verdict
 from rewards.pairs import select_pairs
 from rewards.planning import replay
@@ -59,6 +60,7 @@ class Collector:
 
     def __init__(self, folder: Path, tasks: TaskSettings, pairs: PairSettings, truth: Truth | None) -> None:
         self.counts = Counts()
+        self.settled = 0
         self._tasks = tasks
         self._pairs = pairs
         self._truth = truth
@@ -76,6 +78,25 @@ class Collector:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.__exit__(*error)
+
+    def settle(self, prompts: Iterable[list[Verdict]], store: Store) -> None:
+        """Replace, in place, what differs from the store: the tables say what it says.
+
+        A verdict in hand is what the store told its writer, so it can differ where it was a failure that is not kept,
+        and somebody else's answer came later. A plan in rounds has gone on from that failure: there it stays.
+        """
+        if self._tasks.in_rounds:
+            return
+        prompts = list(prompts)
+        stored = store.lookup([v.id for verdicts in prompts for v in verdicts])
+        for verdicts in prompts:
+            for place, verdict in enumerate(verdicts):
+                if verdict.id not in stored:
+                    continue
+                kept = Verdict.model_validate_json(stored[verdict.id]).model_copy(update={"task_id": verdict.task_id})
+                if kept != verdict:
+                    verdicts[place] = kept
+                    self.settled += 1
 
     def prompt(self, row: PoolRow, verdicts: Sequence[Verdict]) -> None:
         """Take one prompt with all its verdicts, in the order in which they were asked for."""
@@ -117,8 +138,9 @@ class Collector:
     ) -> None:
         how = self._pairs
         seed, limit = self._tasks.seed, how.max_per_prompt
+        texts = {r.id: r.text for r in row.responses}
         pairs = select_pairs(
-            comparisons, how.rule, limit=limit, min_margin=how.min_margin, seed=seed, prompt_id=row.prompt_id
+            comparisons, how.rule, texts, limit=limit, min_margin=how.min_margin, seed=seed, prompt_id=row.prompt_id
         )
         judges = {v.id: v.judge for v in verdicts}
         self._preferences.write([preference_row(row, pair, judges, self._tasks) for pair in pairs])

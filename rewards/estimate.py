@@ -122,7 +122,6 @@ def _judge_sample(config: LabelConfig, rows: list[PoolRow]) -> tuple[float | Non
     from rewards.ingest import ingest
     from rewards.worker import Judged, LabelWorker
 
-    store = config.store or config.output_dir / "store"
     stream = config.stream.model_copy(update={"batch_groups": _IN_FLIGHT_PROMPTS})
     work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
     arrivals: list[tuple[float, int]] = []
@@ -130,7 +129,7 @@ def _judge_sample(config: LabelConfig, rows: list[PoolRow]) -> tuple[float | Non
     with tempfile.TemporaryDirectory() as folder:
         placed = iter([Placed(where="sample", row=row) for row in rows])
         pool = ingest(placed, Path(folder) / "pool", Path(folder) / "rejected.jsonl")
-        for _, payload in judge_groups(pool.folder, config.judge, store, stream, work):
+        for _, payload in judge_groups(pool.folder, config.judge, config.verdicts, stream, work):
             judged = Judged.model_validate_json(payload)
             arrivals.append((time.monotonic(), judged.new))
             tokens += [v.output_tokens for v in judged.verdicts]

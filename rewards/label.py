@@ -37,7 +37,7 @@ from rewards.collect import Collector, PairSettings, Truth
 from rewards.estimate import EstimateSettings
 from rewards.ingest import EMPTY, Ingested, ingest_pool, read_part
 from rewards.label_metrics import label_metrics
-from rewards.model import Combine, Orders
+from rewards.model import Combine, Orders, margins_vary
 from rewards.pool import PoolSpec, pool_files, pool_is_empty, read_pool
 from rewards.spool import Spool
 from rewards.tasks import TaskSettings, check_plan
@@ -87,6 +87,11 @@ class LabelConfig(StageConfig):
         return TaskSettings.model_validate({name: getattr(self, name) for name in TaskSettings.model_fields})
 
     @property
+    def verdicts(self) -> Path:
+        """The folder of the verdict store."""
+        return self.store or self.output_dir / "store"
+
+    @property
     def pairs(self) -> PairSettings:
         """What decides the preferences."""
         return PairSettings(rule=self.pair_rule, max_per_prompt=self.max_pairs_per_prompt, min_margin=self.min_margin)
@@ -99,6 +104,12 @@ def _check_judge(config: LabelConfig) -> None:
         raise ValueError(f"{config.judge.model} judges {known} only: set mode to one of these, not {config.mode}")
     if config.samples > 1 and card.sampling.temperature == 0:
         raise ValueError(f"samples is {config.samples}, but the judge decodes greedily: set judge.sampling.temperature")
+    odds = bool(card.sampling.logprobs)
+    if config.min_margin and not margins_vary(config.mode, config.samples, config.combine, config.orders, odds):
+        raise ValueError(
+            f"min_margin is {config.min_margin}, but every decided comparison of this run has the margin 1: set "
+            "judge.sampling.logprobs (20), or leave min_margin out"
+        )
 
 
 def _truth(config: LabelConfig) -> Truth | None:
@@ -122,6 +133,7 @@ class Pace:
     """How fast new verdicts came. The rate counts from a worker's being ready: starting one is no judging."""
 
     new: int = 0
+    superseded: int = 0
     seconds: float = 0.0
     per_s: float | None = None
 
@@ -129,18 +141,18 @@ class Pace:
 def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
     """Stream all judgements into the spool."""
     from mr3.judging.run import Work, judge_groups
-    from rewards.worker import LabelWorker, new_verdicts, ready_at
+    from rewards.worker import LabelWorker, new_verdicts, ready_at, superseded_verdicts
 
     pace = Pace()
     begun, tell = time.monotonic(), Every()
     ready: float | None = None
-    store = config.store or config.output_dir / "store"
     work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
-    results = judge_groups(pool.folder, config.judge, store, config.stream, work)
+    results = judge_groups(pool.folder, config.judge, config.verdicts, config.stream, work)
     for prompts, (group, payload) in enumerate(results, start=1):
         spool.add(int(group), payload)
         if int(group) < pool.prompts:  # canaries come behind the pool's own
             pace.new += new_verdicts(payload)
+            pace.superseded += superseded_verdicts(payload)
         now = time.monotonic()
         if ready is None:
             # A result comes when its whole task is done: from the first one on, most of a short run would be over.
@@ -155,14 +167,19 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
 
 def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
     """Write the tables, part by part in the pool's order."""
+    from mr3.inference.store import Store
     from rewards.worker import Judged
 
     tell = Every()
-    with Collector(config.output_dir, config.tasks, config.pairs, _truth(config)) as collector:
+    with (
+        Store(config.verdicts) as store,
+        Collector(config.output_dir, config.tasks, config.pairs, _truth(config)) as collector,
+    ):
         for number, part in enumerate(pool.parts):
-            found = spool.take(number)
+            found = {index: Judged.model_validate_json(p).verdicts for index, p in spool.take(number).items()}
+            collector.settle(found.values(), store)
             for index, row in read_part(part):
-                collector.prompt(row, Judged.model_validate_json(found.pop(index)).verdicts)
+                collector.prompt(row, found.pop(index))
             assert not found, "the stream returned prompts that are not in the pool"
             if tell():
                 log.info("tables: part %d of %d", number + 1, len(pool.parts))
@@ -183,6 +200,8 @@ def _run(config: LabelConfig, stage: StageRun) -> None:
         collector.counts,
         pool,
         new=pace.new,
+        superseded=pace.superseded,
+        settled=collector.settled,
         seconds=pace.seconds,
         per_s=pace.per_s,
         both_orders=config.mode == "pairwise" and config.orders != "one",

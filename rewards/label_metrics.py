@@ -16,6 +16,8 @@ def label_metrics(
     ingested: Ingested,
     *,
     new: int,
+    superseded: int,
+    settled: int,
     seconds: float,
     per_s: float | None,
     both_orders: bool,
@@ -24,7 +26,9 @@ def label_metrics(
     """What goes into metrics.json.
 
     `verdicts_per_s` counts verdicts that were made in this run, from a worker's being ready to the last result: its
-    start is in `stream_s`, and a run without new verdicts has no rate.
+    start is in `stream_s`, and a run without new verdicts has no rate. `superseded` of the new ones give way to another
+    run's verdict, which the store had first; `settled` failed here, and another run or a row of equal content had an
+    answer when the tables were written.
     """
     totals: Counter[str] = Counter()
     for counter in counts.languages.values():
@@ -46,6 +50,8 @@ def label_metrics(
         "repaired": wilson(totals["repaired"], verdicts),
         "generated": wilson(_generated(counts), verdicts),
         "from_store": verdicts - new,
+        "superseded": superseded,
+        "settled": settled,
         "verdicts_per_s": round(per_s, 2) if per_s and new else None,
         "stream_s": round(seconds, 2),
         "comparisons": totals["comparisons"],

@@ -98,6 +98,18 @@ def combine(
     return Comparison(a=a, b=b, result=result, p_a=p_a, margin=abs(2 * p_a - 1), flip=flip, verdict_ids=ids)
 
 
+def margins_vary(mode: Mode, samples: int, how: Combine, orders: Orders, odds: bool) -> bool:
+    """Whether decided comparisons can have different margins; else to filter by margin takes all of them or none.
+
+    Args:
+        samples: judgements per order.
+        odds: whether verdicts have expected scores (the judge samples with logprobs).
+    """
+    if odds or samples > 1 or mode == "pointwise":
+        return True
+    return mode == "pairwise" and how == "mean" and orders != "one"
+
+
 def scored(verdicts: Sequence[Verdict], labels: Sequence[str], mode: Mode = "pointwise") -> float | None:
     """The mean score of one response over its samples; None when a sample failed."""
     if not verdicts or any(v.outcome is not Outcome.OK for v in verdicts):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mr3.records import stable_hash
 from rewards.records import Comparison, Pair
+from rewards.tasks import text_hash
 
 Standing = tuple[int, float]
 """Wins minus losses, and the margins won minus the margins lost."""
@@ -23,19 +24,25 @@ Standing = tuple[int, float]
 class Choice:
     """What a rule may look at beside the comparisons that it chooses from.
 
+    What is equal is decided by lots that are drawn from the responses' texts: an id often names the policy, and
+    would favour some of them in every prompt.
+
     Args:
         standing: of every response that has a decided comparison (see `standings`).
+        texts: response id -> text.
         gap: the least margin of `nearest_below`.
     """
 
     standing: Mapping[str, Standing]
+    texts: Mapping[str, str]
     gap: float = 0.0
     seed: int = 0
     prompt_id: str = ""
 
-    def lot(self, *key: str) -> str:
-        """A drawn lot: the same in every process, another one with another seed."""
-        return stable_hash(*key, self.seed, self.prompt_id, length=16)
+    def lot(self, use: str, *ids: str) -> str:
+        """A lot of some responses: the same in every process, another one with another seed, prompt or use."""
+        names = sorted(text_hash(self.texts[i].strip()) for i in ids)
+        return stable_hash(use, *names, self.seed, self.prompt_id, length=16)
 
 
 def decided_ids(comparison: Comparison) -> tuple[str, str]:
@@ -56,10 +63,6 @@ def pair_of(comparison: Comparison) -> Pair:
         margin=comparison.margin,
         verdict_ids=comparison.verdict_ids,
     )
-
-
-def _ids(comparison: Comparison) -> list[str]:
-    return sorted((comparison.a, comparison.b))
 
 
 def standings(decided: Sequence[Comparison]) -> dict[str, Standing]:
@@ -85,7 +88,7 @@ def _best_worst(eligible: Sequence[Comparison], choice: Choice) -> list[Comparis
         winner, loser = decided_ids(c)
         return choice.standing[winner][0] - choice.standing[loser][0]
 
-    best = min(eligible, key=lambda c: (-distance(c), -(c.margin or 0.0), *_ids(c)))
+    best = min(eligible, key=lambda c: (-distance(c), -(c.margin or 0.0), choice.lot("best_worst", c.a, c.b)))
     return [best] if distance(best) > 0 else []
 
 
@@ -101,13 +104,13 @@ def _won_by_best(eligible: Sequence[Comparison], choice: Choice) -> list[Compari
 
 def _best_random(eligible: Sequence[Comparison], choice: Choice) -> list[Comparison]:
     """The best response against one, by lot, of those that it won against."""
-    return sorted(_won_by_best(eligible, choice), key=lambda c: choice.lot("random", *_ids(c)))[:1]
+    return sorted(_won_by_best(eligible, choice), key=lambda c: choice.lot("random", c.a, c.b))[:1]
 
 
 def _nearest_below(eligible: Sequence[Comparison], choice: Choice) -> list[Comparison]:
     """The best response against the closest of those that it beat by at least the gap."""
     far = [c for c in _won_by_best(eligible, choice) if (c.margin or 0.0) >= choice.gap]
-    return sorted(far, key=lambda c: (c.margin or 0.0, *_ids(c)))[:1]
+    return sorted(far, key=lambda c: (c.margin or 0.0, choice.lot("nearest_below", c.a, c.b)))[:1]
 
 
 RULES: dict[str, Callable[[Sequence[Comparison], Choice], list[Comparison]]] = {
@@ -119,28 +122,27 @@ RULES: dict[str, Callable[[Sequence[Comparison], Choice], list[Comparison]]] = {
 
 
 def pick(eligible: Sequence[Comparison], rule: str, choice: Choice, limit: int | None = None) -> list[Comparison]:
-    """The decided comparisons that become pairs, in an order that depends on ids only.
+    """The decided comparisons that become pairs, in an order that depends on the responses' texts only.
 
     Args:
         eligible: decided comparisons of one prompt.
         limit: keep at most so many of what the rule takes, by lot.
     """
     kept = RULES[rule](eligible, choice) if eligible else []
-    return sorted(by_lot(kept, choice, limit), key=_ids)
+    return sorted(by_lot(kept, choice, limit), key=lambda c: choice.lot("order", c.a, c.b))
 
 
 def by_lot(comparisons: Sequence[Comparison], choice: Choice, limit: int | None) -> list[Comparison]:
-    """At most `limit` of them, chosen by a hash of seed and prompt."""
+    """At most `limit` of them, chosen by lot."""
     if limit is None:
         return list(comparisons)
-    return sorted(comparisons, key=lambda c: stable_hash("limit", choice.seed, choice.prompt_id, *_ids(c), length=16))[
-        :limit
-    ]
+    return sorted(comparisons, key=lambda c: choice.lot("limit", c.a, c.b))[:limit]
 
 
 def select_pairs(
     comparisons: Sequence[Comparison],
     rule: str,
+    texts: Mapping[str, str],
     *,
     limit: int | None = None,
     min_margin: float = 0.0,
@@ -148,11 +150,12 @@ def select_pairs(
     prompt_id: str = "",
     gap: float = 0.0,
 ) -> list[Pair]:
-    """The preferences of one prompt, in an order that depends on ids only.
+    """The preferences of one prompt; neither the order of the comparisons nor the responses' ids have a say.
 
     Args:
         rule: one of `RULES`, or `none`.
-        limit: keep at most so many, chosen by a hash of seed and prompt.
+        texts: response id -> text.
+        limit: keep at most so many, chosen by lot.
         min_margin: leave out decisions closer than this.
         gap: for `nearest_below`, the least distance.
 
@@ -164,5 +167,5 @@ def select_pairs(
     if rule not in RULES:
         raise ValueError(f"unknown pair rule {rule!r}: choose one of none, {', '.join(RULES)}")
     decided = [c for c in comparisons if c.winner is not None and (c.margin or 0.0) >= min_margin]
-    choice = Choice(standings(decided), gap, seed, prompt_id)
+    choice = Choice(standings(decided), texts, gap, seed, prompt_id)
     return [pair_of(c) for c in pick(decided, rule, choice, limit)]

@@ -34,8 +34,10 @@ Asking = Generator[list[Judgement], Sequence[Verdict], None]
 
 def judge_prompt(row: PoolRow, settings: TaskSettings) -> Judging:
     """The judgements of one prompt; identical responses are judged once."""
-    ids = list(dict.fromkeys(distinct(row.responses).values()))
-    board = Board.of(ids, settings.seed, row.prompt_id)
+    judged_as = distinct(row.responses)
+    texts = {r.id: r.text.strip() for r in row.responses if judged_as[r.id] == r.id}
+    ids = list(texts)
+    board = Board.of(texts, settings.seed, row.prompt_id)
     labels = tuple(settings.rubric.levels) or DEFAULT_LABELS[settings.mode]
     if settings.mode == "pairwise":
         return (yield from _Pairwise(settings, board, labels).run())

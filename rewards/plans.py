@@ -2,14 +2,14 @@
 
 A plan is a generator over seats 0..n-1: it yields a round of seat pairs, is sent the winners of that round (None for
 a tie or a failure), and ends. Most plans need one round; `knockout` asks only what the results so far leave open.
-Who sits where, and which of a pair is shown first, is drawn by a hash of seed and prompt, so that the order of the
-policies in the pool can't leak into the labels. Add a plan by adding a function to `PLANS`.
+Who sits where, and which of a pair is shown first, is drawn by a hash of seed, prompt and text, so that neither the
+order nor the names of the policies in the pool can leak into the labels. Add a plan by adding a function to `PLANS`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -109,16 +109,23 @@ class Board:
     seats: tuple[str, ...]
     seed: int
     prompt_id: str
+    texts: Mapping[str, str]
 
     @classmethod
-    def of(cls, ids: Sequence[str], seed: int, prompt_id: str) -> Board:
-        """Seats drawn by a hash of each id: a response that is added later moves nobody else."""
-        return cls(tuple(sorted(ids, key=lambda i: (_drawn(f"seats\0{seed}\0{prompt_id}\0{i}"), i))), seed, prompt_id)
+    def of(cls, texts: Mapping[str, str], seed: int, prompt_id: str) -> Board:
+        """Seats drawn by a hash of each text: a response that is added later moves nobody else.
+
+        Args:
+            texts: response id -> text; all different.
+        """
+        drawn = {i: (_drawn(f"seats\0{seed}\0{prompt_id}\0{text}"), text) for i, text in texts.items()}
+        return cls(tuple(sorted(texts, key=drawn.__getitem__)), seed, prompt_id, texts)
 
     def shown(self, a: int, b: int) -> tuple[str, str]:
         """Response ids of two seats, the one that is shown first in front: the same whenever the two meet."""
-        first, second = sorted((self.seats[a], self.seats[b]))
-        turned = _drawn(f"orientation\0{self.seed}\0{self.prompt_id}\0{first}\0{second}")[0] & 1
+        first, second = sorted((self.seats[a], self.seats[b]), key=self.texts.__getitem__)
+        texts = f"{self.texts[first]}\0{self.texts[second]}"
+        turned = _drawn(f"orientation\0{self.seed}\0{self.prompt_id}\0{texts}")[0] & 1
         return (second, first) if turned else (first, second)
 
     def capped(self, pairs: Seats, cap: int | None) -> Seats:
@@ -127,16 +134,19 @@ class Board:
 
 
 def plan_pairs(
-    plan: str, ids: Sequence[str], seed: int, prompt_id: str, cap: int | None = None
+    plan: str, texts: Mapping[str, str], seed: int, prompt_id: str, cap: int | None = None
 ) -> list[tuple[str, str]]:
     """The comparisons of a plan of one round, as pairs of response ids, first shown first; at most `cap` of them.
+
+    Args:
+        texts: response id -> text; all different.
 
     Raises:
         ValueError: for an unknown plan, or one of several rounds.
     """
     if plan not in ONE_ROUND:
         raise ValueError(f"plan {plan!r} has no fixed list of pairs: choose one of {', '.join(sorted(ONE_ROUND))}")
-    board = Board.of(ids, seed, prompt_id)
+    board = Board.of(texts, seed, prompt_id)
     pairs = next(PLANS[plan](len(board.seats))).pairs
     return [board.shown(a, b) for a, b in board.capped(pairs, cap)]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from mr3.files import sync_folder
 
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 _IDS = pa.list_(pa.string())
@@ -113,7 +116,7 @@ class TableWriter:
         self._held: list[dict[str, Any]] = []
         self._temporary = path.with_name(f".{path.name}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd", write_page_checksum=True)
 
     def write(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows; their keys must be columns of the schema (a missing one is null)."""
@@ -133,12 +136,17 @@ class TableWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            self._flush()
-        self._writer.close()
-        if kind is not None:
-            self._temporary.unlink(missing_ok=True)
-            return
-        with self._temporary.open("rb") as done:
-            os.fsync(done.fileno())
-        os.replace(self._temporary, self.path)
+        try:
+            try:
+                if kind is None:
+                    self._flush()
+            finally:
+                self._writer.close()
+            if kind is None:
+                with self._temporary.open("rb") as done:
+                    os.fsync(done.fileno())
+                os.replace(self._temporary, self.path)
+                sync_folder(self.path.parent)
+        finally:
+            with suppress(OSError):  # renamed, or a disk that fails: the next run replaces it
+                self._temporary.unlink()

@@ -53,6 +53,8 @@ def run(config: TraceSheetConfig) -> None:
     from rewards.annotation.trace_sheets import KEY, load_trace_key, rated, read_trace_ratings, write_trace_sheets
 
     filled, inputs = None, [path / "verdicts.parquet" for path in config.runs.values()]
+    if config.tasks is not None:
+        inputs.append(config.tasks)
     if config.import_ is not None:
         key = load_trace_key(config.import_.sheet)
         filled = rated(key, read_trace_ratings(config.import_.files, key))

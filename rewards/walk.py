@@ -9,10 +9,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import read_json, require_folder
+from mr3.artifacts import read_json, require_folder, verify_outputs
 from mr3.records import DEFAULT_LABELS, Verdict
 
 Row = dict[str, Any]
+_TABLES = tuple(f"{name}.parquet" for name in ("prompts", "responses", "verdicts", "comparisons", "canaries"))
 _VERDICT_FIELDS = ("id", "task_id", "outcome", "score", "expected", "swapped", "sample", "reason")
 _VERDICT_COLUMNS = ("prompt_id", "response_ids", *_VERDICT_FIELDS)
 
@@ -41,10 +42,10 @@ def as_verdict(row: Row) -> Verdict:
 
 
 def label_settings(folder: Path) -> dict[str, Any]:
-    """The config that a finished label folder was made with.
+    """The config that a finished label folder was made with; its tables are as they were written.
 
     Raises:
-        ValueError: when the folder is not a finished `mr3 label` folder.
+        ValueError: when the folder is not a finished `mr3 label` folder, or a table of it was damaged or edited.
     """
     require_folder(folder, "label folder", "mr3 label --config CONFIG")
     manifest = folder / "manifest.json"
@@ -53,6 +54,7 @@ def label_settings(folder: Path) -> dict[str, Any]:
     found = read_json(manifest)
     if found["stage"] != "label":
         raise ValueError(f"{folder} was made by `mr3 {found['stage']}`: give a folder that `mr3 label` made")
+    verify_outputs(folder, [name for name in _TABLES if (folder / name).is_file()])
     settings: dict[str, Any] = found["config"]
     return settings
 
@@ -73,7 +75,8 @@ class _Groups:
     def _rows(path: Path, columns: tuple[str, ...] | None) -> Iterator[Row]:
         import pyarrow.parquet as pq
 
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=2048, columns=columns):
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for batch in file.iter_batches(batch_size=2048, columns=columns):
             yield from batch.to_pylist()
 
     def take(self, prompt_id: str) -> list[Row]:

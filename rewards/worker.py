@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from mr3.judging.desk import Answers, JudgeDesk
+from mr3.inference.stored_work import Answers
+from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import JudgeItem, Prepared
 from mr3.judging.worker import for_task, open_desk
 from mr3.records import PoolRow, Verdict
@@ -22,12 +23,19 @@ class Judged(BaseModel):
 
     verdicts: list[Verdict]
     new: int
+    superseded: int = 0
     ready: float | None = None
 
 
 def new_verdicts(payload: str) -> int:
     """`new` of a `Judged` as JSON, without reading the rest."""
     return int(payload[payload.rindex(":") + 1 : -1])
+
+
+def superseded_verdicts(payload: str) -> int:
+    """`superseded` of a `Judged` as JSON, without reading the rest."""
+    place = payload.rfind('"superseded":')
+    return 0 if place < 0 else int(payload[place + 13 :].split(",")[0])
 
 
 def ready_at(payload: str) -> float | None:
@@ -45,7 +53,7 @@ class _Prompt:
         self._judging = judge_prompt(row, settings)
         self.asked: list[Judgement] = next(self._judging, [])
         self._verdicts: list[str] = []
-        self._new = 0
+        self._new = self._superseded = 0
 
     def items(self) -> list[JudgeItem]:
         """What to judge now."""
@@ -54,9 +62,10 @@ class _Prompt:
 
     def take(self, prepared: Sequence[Prepared], answers: Answers) -> None:
         """The verdicts on `items`, in their order."""
-        payloads = [for_task(answers.verdicts[p.id], p.item.task.id) for p in prepared]
+        payloads = [for_task(answers.results[p.id], p.item.task.id) for p in prepared]
         self._verdicts += payloads
         self._new += sum(p.id in answers.new for p in prepared)
+        self._superseded += sum(p.id in answers.superseded for p in prepared)
         self.asked = self._next(payloads) if self._settings.in_rounds else []
 
     def _next(self, payloads: Sequence[str]) -> list[Judgement]:
@@ -67,17 +76,21 @@ class _Prompt:
 
     def payload(self, ready: float) -> str:
         """What goes back to the driver."""
-        return f'{{"verdicts":[{",".join(self._verdicts)}],"ready":{ready:.3f},"new":{self._new}}}'
+        counts = f'"ready":{ready:.3f},"superseded":{self._superseded},"new":{self._new}'
+        return f'{{"verdicts":[{",".join(self._verdicts)}],{counts}}}'
 
 
 class LabelWorker:
-    """Payload: a pool row as JSON; becomes `{"verdicts": [...], "ready": t, "new": n}`.
+    """Payload: a pool row as JSON; becomes `{"verdicts": [...], "ready": t, "superseded": m, "new": n}`.
 
-    `new` counts the verdicts that were judged now, not read from the store. All of a prompt stays in one process.
+    `new` counts the verdicts that were judged now, not read from the store; `superseded` those of them for which
+    another run's verdict had come first. All of a prompt stays in one process.
     """
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any]) -> None:
-        self.desk: JudgeDesk = open_desk(judge, store, identity)
+    def __init__(
+        self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], run: str | None = None
+    ) -> None:
+        self.desk: JudgeDesk = open_desk(judge, store, identity, run)
         self._settings = TaskSettings.model_validate(tasks)
         self._ready = time.time()
 

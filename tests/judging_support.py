@@ -126,8 +126,8 @@ class PoisonedEngine:
 class PoisonedWorker(JudgeWorker):
     """The real worker over an engine that dies."""
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str) -> None:
-        super().__init__(judge, store, identity)
+    def __init__(self, judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> None:
+        super().__init__(judge, store, identity, run)
         self.desk.judge = Judge(CARD, make_tokenizer(), PoisonedEngine(), identity)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,19 +54,20 @@ def _entry(families: list[Family], language: str) -> dict[str, Any]:
     return entry
 
 
-def write_templates(folder: Path, zipped: bool = False) -> Path:
-    """A template folder in the published format with made-up texts in English and in the language `qx`."""
+def write_templates(folder: Path, zipped: bool = False, languages: Sequence[str] = LANGUAGES) -> Path:
+    """A template folder in the published format with made-up texts, in English and the language `qx` by default."""
     folder.mkdir(parents=True, exist_ok=True)
     by_file: dict[str, list[Family]] = {}
     for family in published_families():
         by_file.setdefault(family.published_file, []).append(family)
-    files: dict[str, Any] = {n: {c: _entry(f, c) for c in LANGUAGES} for n, f in by_file.items()}
+    files: dict[str, Any] = {n: {c: _entry(f, c) for c in languages} for n, f in by_file.items()}
     for name, what in (
         ("instruction_msg_translated.json", "Instruction"),
         ("system_msg_translated_qwen3.json", "identity"),
+        ("system_msg_translated.json", "teacher"),
         ("thinking_msg_translated.json", "forcing"),
     ):
-        files[name] = {code: f"[{code} {what}]" for code in LANGUAGES}
+        files[name] = {code: f"[{code} {what}]" for code in languages}
     for name, data in files.items():
         raw = json.dumps(data).encode()
         if zipped:

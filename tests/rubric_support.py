@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections.abc import Callable, Sequence
@@ -84,6 +85,15 @@ class JudgeEngine(_TextEngine):
         sides = [json.loads(text) for text in re.findall(r"^# Assistant [AB]\n(.*)$", prompt, re.MULTILINE)]
         score = LABELS[compare(wanted, *sides)]
         return f"\nby the rubric\n</think>\n{json.dumps({'explanation': 'so', 'score': score})}"
+
+
+class PoisonedJudge(JudgeEngine):
+    """Takes its process down at a poisonous task."""
+
+    def answer(self, prompt: str) -> str:
+        if "POISON" in prompt:
+            os._exit(1)
+        return super().answer(prompt)
 
 
 class TeacherEngine(_TextEngine):

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mr3.artifacts import stage_run
+from mr3.artifacts import hash_path, outputs_of, read_json, stage_run, write_json
 from mr3.config import build_config
 from mr3.records import Outcome, PoolRow, Task, Verdict, stable_hash
 from rewards.collect import Collector
@@ -49,6 +49,10 @@ def write_label(folder: Path, rows: Sequence[PoolRow], say: Say, **changes: Any)
         stage.metrics = {
             "flip_rate": {"value": 0.1, "n": 10, "interval": [0.0, 0.3]},
             "languages": {language: {"responses": n} for language, n in counts.items()},
+            "responses": counts.total(),
+            "set_aside": {"rows": 0, "responses": 0, "reasons": {}},
+            **dict.fromkeys(("verdicts", "from_store"), 0),
+            "verdicts_per_s": None,
         }
     return folder
 
@@ -102,8 +106,9 @@ def reordered(label: Path, folder: Path, seed: int) -> Path:
         draw.shuffle(rows)
         rows.sort(key=lambda row: order.index(row["prompt_id"]))
         pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), folder / f"{name}.parquet")
-    for name in ("manifest.json", "metrics.json"):
-        (folder / name).write_bytes((label / name).read_bytes())
+    (folder / "metrics.json").write_bytes((label / "metrics.json").read_bytes())
+    outputs = {file.name: hash_path(file) for file in outputs_of(folder)}
+    write_json(folder / "manifest.json", {**read_json(label / "manifest.json"), "outputs": outputs})
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from rewards.serving.app import Parts, build_app
 from rewards.serving.chat import ChatService
 from rewards.serving.config import Limits
 from rewards.serving.engine import ServedEngine
-from rewards.serving.judging import JudgeService
+from rewards.serving.judging import JudgeService, ServedJudge
 from rewards.serving.keys import digest
 from rewards.serving.metrics import Families, ServerMetrics
 from tests.rewards_support import PlainTemplate, ScriptedEngine
@@ -78,7 +79,8 @@ def served(
         sampling=sampling or Sampling(max_tokens=24),
         modes=modes,
     )
-    judge = Judge(card, PlainTemplate(), guarded, "scripted@1")
+    beside = ThreadPoolExecutor(1)
+    judge = ServedJudge(Judge(card, PlainTemplate(), guarded, "scripted@1"), guarded, beside)
     admission, metrics = Admission(limits.tasks_in_flight), ServerMetrics()
 
     async def families() -> dict[str, Families]:
@@ -86,12 +88,13 @@ def served(
 
     parts = Parts(
         judging=JudgeService(judge, {"house": HOUSE}, limits, admission, metrics),
-        chat=ChatService("tiny", card, PlainTemplate(), guarded, admission, metrics),
+        chat=ChatService("tiny", card, PlainTemplate(), guarded, admission, metrics, beside),
         admission=admission,
         metrics=metrics,
         all_families=families,
         digests=[digest(key) for key in keys],
-        body_bytes=limits.body_bytes,
+        limits=limits,
+        beside=beside,
         created=1,
     )
     app = build_app(parts)

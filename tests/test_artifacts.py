@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 
 from mr3 import artifacts
-from mr3.artifacts import hash_path, hash_unchanged, metrics_of, require_folder, stage_run, write_atomic, write_json
+from mr3.artifacts import (
+    finished_files,
+    hash_path,
+    hash_unchanged,
+    metrics_of,
+    require_folder,
+    stage_run,
+    verify_outputs,
+    write_atomic,
+    write_json,
+)
 from mr3.cli.state import is_current
 from mr3.config import StageConfig
 
@@ -126,7 +137,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     def broken(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(artifacts.os, "replace", broken)
+    monkeypatch.setattr("mr3.files.os.replace", broken)
     with pytest.raises(OSError, match="disk full"):
         write_atomic(file, b"{}")
     assert json.loads(file.read_text()) == {"a": 1}
@@ -138,3 +149,70 @@ def test_missing_things_come_with_the_command_that_makes_them(tmp_path: Path) ->
     with pytest.raises(ValueError, match=r"no judge at .*make it with `mr3 sft`"):
         require_folder(tmp_path / "none", "judge", "mr3 sft")
     assert require_folder(tmp_path, "judge", "mr3 sft") == tmp_path
+
+
+def finished(folder: Path) -> Path:
+    """A finished stage with one table of its own, and what is not its output."""
+    with stage_run("work", Work(output_dir=folder)) as run:
+        (run.folder / "rows.parquet").write_bytes(b"the rows")
+        for other in ("work", "store/parts"):
+            (run.folder / other).mkdir(parents=True)
+            (run.folder / other / "part.parquet").write_bytes(b"scratch")
+        with stage_run("inner", Work(output_dir=folder / "inner")):
+            (folder / "inner" / "own.parquet").write_bytes(b"another stage's")
+    return folder
+
+
+def flip(file: Path, byte: int) -> None:
+    """One bit of one byte, with size and times kept: as a disk does it."""
+    state, data = file.stat(), bytearray(file.read_bytes())
+    data[byte] ^= 1
+    file.write_bytes(bytes(data))
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+
+
+def test_a_manifest_holds_digests_of_its_own_tables(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "a")
+    outputs = json.loads((folder / "manifest.json").read_text())["outputs"]
+    assert outputs == {name: hash_path(folder / name) for name in ("metrics.json", "rows.parquet")}
+    verify_outputs(folder, outputs)
+
+
+def test_every_damaged_byte_is_named_with_what_to_do(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "a")
+    for byte in range(len(b"the rows")):
+        flip(folder / "rows.parquet", byte)
+        with pytest.raises(ValueError, match=r"rows\.parquet is not as the stage wrote it.*delete .*`mr3 work`"):
+            verify_outputs(folder, ["metrics.json", "rows.parquet"])
+        flip(folder / "rows.parquet", byte)
+    verify_outputs(folder, ["rows.parquet"])
+    (folder / "rows.parquet").unlink()
+    with pytest.raises(ValueError, match=r"rows\.parquet is missing"):
+        verify_outputs(folder, ["rows.parquet"])
+    with pytest.raises(ValueError, match=r"knows no output other\.parquet"):
+        verify_outputs(folder, ["other.parquet"])
+    (folder / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="run that stage to its end first"):
+        verify_outputs(folder, ["rows.parquet"])
+
+
+def test_a_folder_without_digests_is_read_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = finished(tmp_path / "a")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["outputs"]
+    write_json(folder / "manifest.json", manifest)
+    verify_outputs(folder, ["rows.parquet"])
+    assert "made by an earlier version" in caplog.text
+
+
+def test_a_stage_refuses_a_damaged_table_of_another_before_it_takes_its_folder(tmp_path: Path) -> None:
+    table = finished(tmp_path / "a") / "rows.parquet"
+    later = Work(output_dir=tmp_path / "b")
+    flip(table, 3)
+    with pytest.raises(ValueError, match="not as the stage wrote it"):
+        do(later, inputs=[table])
+    assert not later.output_dir.exists()
+    flip(table, 3)
+    assert do(later, inputs=finished_files(tmp_path / "a")) == 1
+    flip(table, 0)
+    assert not is_current(later)

@@ -242,5 +242,8 @@ def test_an_older_label_folder_has_no_canaries(tmp_path: Path, engine: ScriptedE
     metrics = read_json(tmp_path / "label" / "metrics.json")
     del metrics["canaries"]
     (tmp_path / "label" / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    manifest = read_json(tmp_path / "label" / "manifest.json")
+    del manifest["outputs"]  # nor digests
+    (tmp_path / "label" / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     report, html = _audit(tmp_path, identify_per_language=0)
     assert report["canaries"] is None and report["language"] is None and "<h2>Language" not in html

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field
 
-from mr3.config import StageConfig, build_config, load_config
+from dpo.policy_eval import PolicyEvalConfig
+from mr3.config import StageConfig, build_config, lay_over, load_config, section_of
+from mr3.sft.config import SftConfig
 
 
 class Inner(BaseModel):
@@ -97,3 +99,37 @@ def test_overrides_equal_the_same_values_in_yaml(values: dict[str, int]) -> None
     by_override = load_config(Demo, None, ["--output_dir", "a", *words])
     data: dict[str, Any] = {"output_dir": "a", **values}
     assert by_override == build_config(Demo, data, "yaml")
+
+
+OVERLAY = """
+demo:
+  rows: 1
+  inner: {rate: 0.25}
+  "other?": {x: 1}
+other: {rows: 99}
+"""
+
+
+def test_an_overlay_comes_after_the_file_and_before_the_overrides(tmp_path: Path) -> None:
+    file, over = write(tmp_path, "output_dir: a\nrows: 7\ninner: {name: kept, rate: 0.5}\n"), tmp_path / "tiny.yaml"
+    over.write_text(OVERLAY)
+    config = load_config(Demo, file, ["--inner.rate", "0.75", "--overlay", str(over), "--seed=3"])
+    assert (config.rows, config.inner.rate, config.inner.name, config.seed) == (1, 0.75, "kept", 3)
+    assert load_config(Demo, file, [f"--overlay={over}"]).inner.rate == 0.25
+    for words, said in ((["--overlay"], "needs a value"), (["--overlay", "no.yaml"], "no overlay file at no.yaml")):
+        with pytest.raises(ValueError, match=said):
+            load_config(Demo, file, words)
+
+
+def test_an_overlay_reaches_every_entry_and_spares_what_is_not_there() -> None:
+    data = {"judges": {"a": {"model": "m"}, "b": {}}, "rows": [{"n": 5}, {"n": 6}], "judge": None}
+    lay_over(data, {"judges": {"*": {"engine": {"x": 1}}, "a?": {"model": "t"}}, "rows": {"*": {"n?": 1, "k?": 2}}})
+    lay_over(data, {"judge?": {"model": "t"}, "none?": {"*": {"n": 1}}})
+    judges = {"a": {"model": "t", "engine": {"x": 1}}, "b": {"engine": {"x": 1}}}
+    assert data == {"judges": judges, "rows": [{"n": 1}, {"n": 1}], "judge": None}
+    with pytest.raises(ValueError, match="sets 'deep' where the config has 'm'"):
+        lay_over({"model": "m"}, {"model": {"deep": 1}})
+
+
+def test_a_section_is_named_after_its_config() -> None:
+    assert [section_of(m) for m in (SftConfig, PolicyEvalConfig)] == ["sft", "policy-eval"]

@@ -193,9 +193,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_bad_task_files_are_named_errors(tmp_path: Path) -> None:
     good = row(pair(id="a"), A, "s")
     for rows, message in (
-        ([good, good], "'a' comes twice"),
+        ([good, good], r"row 2 \('a'\) has an id that comes twice"),
         ([good | {"gold": "A"}], "gold 'A'"),
-        ([good | {"task": "{}"}], "row 'a' is not valid"),
+        ([good | {"gold": None}], "has no gold"),
+        ([good | {"task": "{}"}], r"row 1 \('a'\) holds a task that is not valid"),
         ([good | {"id": "b"}], "with the id 'a'"),
         ([{"id": "a"}], "no column task, gold, sets"),
     ):
@@ -205,6 +206,17 @@ def test_bad_task_files_are_named_errors(tmp_path: Path) -> None:
         read_tasks(write(tmp_path / "t.parquet", [good]), ["z"])
     with pytest.raises(ValueError, match="no evaluation tasks at"):
         read_tasks(tmp_path / "absent.parquet")
+
+
+def test_a_few_bad_tasks_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [row(pair(id=f"t{i}"), A, "s") for i in range(40)]
+    rows[7]["task"], rows[9]["gold"] = "{", "A"
+    found = read_tasks(write(tmp_path / "t.parquet", rows))
+    assert [t.id for t in found] == [f"t{i}" for i in range(40) if i not in (7, 9)]
+    assert "row 8 ('t7')" in caplog.text and "row 10 ('t9') has gold 'A'" in caplog.text
+    rows[0]["gold"] = "A"
+    with pytest.raises(ValueError, match="3 of 40 evaluation tasks can't be used"):
+        read_tasks(write(tmp_path / "t.parquet", rows))
 
 
 def stage_config(tmp_path: Path, url: str, **more: Any) -> EvalConfig:

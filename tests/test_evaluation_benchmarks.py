@@ -13,6 +13,7 @@ from mr3.config import build_config
 from mr3.evaluation.config import EvalConfig
 from mr3.evaluation.loading import BenchmarkSource, load_all, load_benchmark
 from mr3.evaluation.metrics import Judged, all_metrics
+from mr3.evaluation.scores import Answer
 from mr3.evaluation.tasks import EvalTask
 from mr3.judge_card import JudgeCard, load_card
 from mr3.judging.config import JudgeConfig
@@ -43,7 +44,12 @@ def test_rows_of_a_published_set_become_tasks_with_their_subset(tmp_path: Path) 
         strict_pair("2", source="hep-go", response_2=None),
     ]
     path = write(tmp_path / "m.jsonl", rows)
-    found = load_benchmark(BenchmarkSource(benchmark="m-rewardbench", path=path), CARD)
+    source = BenchmarkSource(benchmark="m-rewardbench", path=path)
+    with pytest.raises(
+        ValueError, match=r"1 of 4 rows are set aside \(25\.0%\): 1 incomplete .*response_2.*allow_set_aside"
+    ):
+        load_benchmark(source, CARD)
+    found = load_benchmark(source, CARD, allow_set_aside=True)
     assert [(t.id, t.part, t.gold, t.sets) for t in found.tasks] == [
         ("m-rewardbench/en/1", "math-prm", A, ("m-rewardbench",)),
         ("m-rewardbench/de/1", "donotanswer", A, ("m-rewardbench",)),
@@ -51,7 +57,9 @@ def test_rows_of_a_published_set_become_tasks_with_their_subset(tmp_path: Path) 
     ]
     report = found.report()
     assert (report["judged"], report["rows"], report["published_rows"]) == (3, 3, 65_987)
-    assert report["set_aside"] == {"incomplete": 1} and "response_2" in report["first_reason"]
+    assert report["set_aside"] == {"incomplete": 1} and "response_2" in report["first_reasons"]["incomplete"]
+    assert (report["counted_wrong"], report["not_counted"]) == (1, 0)
+    assert found.wrong == {"m-rewardbench/en/2": Answer("", None, "en", "hep-go")}
     assert {t.task.family for t in found.tasks} == {"strict-pair-math", "strict-pair-safety"}
 
 
@@ -61,6 +69,28 @@ def test_the_strategy_decides_the_language_of_the_rubric(tmp_path: Path) -> None
     english, own = (load_benchmark(source, card).tasks[0].task for card in (CARD, OWN))
     assert (english.rubric.language, own.rubric.language) == ("en", "ja")
     assert english.id == own.id, "the same item for every judge"
+
+
+def test_a_row_that_can_not_be_judged_is_wrong_in_the_figure_as_in_the_public_evaluation(tmp_path: Path) -> None:
+    rows = [strict_pair(str(i), subset=part) for i, part in enumerate(["chat"] * 3 + ["safety"] * 2)]
+    rows += [strict_pair("odd", subset="safety", actual_score="C"), {**strict_pair("5", subset=None), "input": None}]
+    source = BenchmarkSource(benchmark="mm-eval", path=write(tmp_path / "m.jsonl", rows))
+    found = load_benchmark(source, CARD, allow_set_aside=True)
+    assert (found.report()["counted_wrong"], found.report()["not_counted"]) == (1, 1), "one shows no subset"
+    metrics = all_metrics([judged(t, t.gold) for t in found.tasks], wrong={"mm-eval": list(found.wrong.values())})
+    of_set = metrics["sets"]["mm-eval"]
+    # chat 3 of 3, safety 2 of 3 with the row that was set aside.
+    assert of_set["benchmark"]["value"] == pytest.approx((1 + 2 / 3) / 2) and of_set["accuracy"]["value"] == 1.0
+    few = BenchmarkSource(benchmark="mm-eval", path=str(tmp_path / "m.jsonl"), sample=3)
+    drawn = load_benchmark(few, CARD, allow_set_aside=True)
+    assert len(drawn.tasks) + len(drawn.wrong) == 3, "a sample holds rows of both kinds"
+
+
+def test_a_subset_that_the_figure_does_not_know_shows_before_anything_is_judged(tmp_path: Path) -> None:
+    rows = [strict_pair("1", source="math-prm"), strict_pair("2", source="hep-cobol")]
+    source = BenchmarkSource(benchmark="rewardbench", path=write(tmp_path / "m.jsonl", rows))
+    with pytest.raises(ValueError, match=r"1 no_stratum .*no subset 'hep-cobol'"):
+        load_benchmark(source, CARD)
 
 
 def test_rows_that_do_not_count_are_left_out(tmp_path: Path) -> None:
@@ -89,7 +119,7 @@ def test_samples_are_the_same_in_every_run_and_in_every_order(tmp_path: Path) ->
         source = BenchmarkSource(benchmark="rewardbench", path=write(tmp_path / f"{name}.jsonl", given), sample=10)
         found = load_benchmark(source, CARD)
         picked.append([t.id for t in found.tasks])
-        assert found.report()["judged"] == 10 and found.rows == 40
+        assert found.report()["judged"] == 10 and found.share.rows == 40
     assert picked[0] == picked[1] and len({i.split("/")[1] for i in picked[0]}) == 2
     only = BenchmarkSource(benchmark="rewardbench", path=str(tmp_path / "a.jsonl"), languages=["de"])
     assert {t.task.language for t in load_benchmark(only, CARD).tasks} == {"de"}

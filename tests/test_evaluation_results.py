@@ -51,6 +51,16 @@ def finished(folder: Path, name: str, seed: int | None, said: Sequence[str | Non
     return folder
 
 
+def test_rows_that_could_not_be_judged_are_wrong_in_the_table_too(tmp_path: Path) -> None:
+    folders = [finished(tmp_path / name, name, 0, [A, A, A]) for name in ("a", "b")]
+    write_json(tmp_path / "b" / "set_aside.json", {"pairs": {"0#2": {"gold": A, "language": "en", "part": "chat"}}})
+    write_json(tmp_path / "a" / "set_aside.json", {"pairs": {"2": {"gold": A, "language": "en", "part": "chat"}}})
+    found = combined(folders)
+    assert [(row["judge"], row["n"]) for row in found["table"]] == [("a", 3), ("b", 4)]
+    # Shared items: 0, 1 and 2; the first judge could not be asked for 2.
+    assert found["differences"][0]["value"] == pytest.approx(1 / 3)
+
+
 def test_seeds_of_a_judge_become_one_row_with_mean_and_std(tmp_path: Path) -> None:
     folders = [
         finished(tmp_path / "a0", "a", 0, [A, A, A, B]),  # 0.75

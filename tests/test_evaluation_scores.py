@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from mr3.evaluation.benchmarks import BENCHMARKS, find_benchmark
 from mr3.evaluation.rewardbench import COUNTS, SECTIONS, section_of
-from mr3.evaluation.scores import Answer, agreement, all_alike, by_part, by_section, f1, section_scores, weighted_mean
+from mr3.evaluation.scores import (
+    Answer,
+    agreement,
+    all_alike,
+    by_part,
+    by_section,
+    f1,
+    helpsteer3_agreement,
+    section_scores,
+    weighted_mean,
+)
 from mr3.stats import crossed_bootstrap, over_seeds
 
 A, B = "Assistant A", "Assistant B"
@@ -101,7 +111,7 @@ def test_kendall_and_pearson_by_hand() -> None:
 
 def test_one_failure_is_left_out_of_agreement_and_ranks_last_as_published() -> None:
     answers = [Answer(g, s) for g, s in (("1", "1"), ("2", "2"), ("3", "3"), ("4", None))]
-    found = agreement(answers)
+    found = helpsteer3_agreement(answers)
     assert found["kendall_tau"] == {"value": pytest.approx(1.0), "n": 3}
     # The failure has gold 4 and ranks last: discordant with the three others: (3 - 3) / 6 = 0.
     assert found["as_published"]["kendall_tau"]["value"] == pytest.approx(0.0)

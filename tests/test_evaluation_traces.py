@@ -13,6 +13,7 @@ from mr3.evaluation.traces.mentions import mentioned
 from mr3.evaluation.traces.notes import TraceNotes, TraceReader, trace_metrics
 from mr3.evaluation.traces.repetition import degenerate, loop_share, repeated_share, says_again
 from mr3.judge_card import JudgeCard
+from mr3.languages.identify import LanguageShare
 from mr3.records import PAIRWISE_LABELS, Outcome, Verdict, ranking_labels
 from mr3.rubrics import Criterion, Rubric
 from tests.judging_support import CARD, pair, single
@@ -177,6 +178,7 @@ def test_forced_traces_are_held_against_their_own_sentence() -> None:
 def test_rates_of_traces_by_hand() -> None:
     def note(language: str, agrees: bool | None, **more: object) -> TraceNotes:
         fields = {"forced": False, "degenerate": False, "says_again": None, "named": None, "criteria": None}
+        fields |= {"in_language": LanguageShare(None, "too_short"), "repeated": None}
         found = None if agrees is None else A
         return TraceNotes(**{"language": language, "concludes": found, "agrees": agrees, **fields, **more})  # type: ignore[arg-type]
 
@@ -196,3 +198,27 @@ def test_rates_of_traces_by_hand() -> None:
     assert found["forced"]["says_forcing_sentence_again"]["n"] == 1
     assert (found["criteria"]["not_mentioned"]["value"], found["criteria"]["all_mentioned"]["value"]) == (0.5, 0.5)
     assert trace_metrics([None]) == {}
+
+
+def test_the_language_of_traces_is_identified_and_not_that_which_was_asked_for() -> None:
+    card = CARD.model_copy(update={"profile": "hf-card", "texts": "own", "strategy": "tgt-tgt"})
+    reader = TraceReader(card)
+
+    def notes(language: str, trace: str) -> TraceNotes | None:
+        verdict = Verdict(id="v", task_id="t", outcome=Outcome.OK, score=A, trace=trace)
+        return reader.read(pair(language=language), verdict)
+
+    loop = f"{PROSE} " + "It is brief, and so is the other one. " * 60
+    read = [notes("en", PROSE), notes("de", PROSE), notes("en", loop), notes("tlh", PROSE), notes("de", "Kurz.")]
+    found = trace_metrics(read)
+    told = found["in_named_language"]
+    assert (told["value"], told["n"]) == (pytest.approx(2 / 3), 3), "three can be told, one of them is not German"
+    assert told["not_checked"] == {"unknown_language": 1, "too_short": 1}
+    assert told["by_language"]["de"]["value"] == 0.0
+    assert told["by_language"]["tlh"]["value"] is None and "unknown_language" in told["by_language"]["tlh"]["reason"]
+    assert found["repetition"]["degenerate"]["value"] == pytest.approx(1 / 5)
+    assert 0.1 < found["repetition"]["mean_repeated_share"]["value"] < 0.3
+    assert found["repetition"]["mean_repeated_share"]["n"] == 4
+    short = trace_metrics([notes("de", "Kurz.")])
+    assert short["in_named_language"]["value"] is None and "too_short" in short["in_named_language"]["reason"]
+    assert short["repetition"]["mean_repeated_share"]["value"] is None

@@ -16,7 +16,7 @@ HINDI = "एक किसान के पास सत्रह भेड़े
 
 def index(*texts: str, common: int = 20) -> Index:
     made = Index(50, 18, common)
-    made.add("bench", texts)
+    made.add("bench", [("en", text) for text in texts])
     return made
 
 
@@ -49,7 +49,7 @@ def test_a_stretch_of_many_different_texts_is_a_set_phrase() -> None:
     phrase = "Answer the following multiple choice question by giving the letter of the right option only"
     texts = [f"{phrase}: number {i} of them" for i in range(30)]
     found = index(*texts)
-    assert found.check([f"{phrase}, my friend"]) == [None] and found.set_phrases > 0
+    assert found.check([f"{phrase}, my friend"]) == [None] and found.benchmarks[0].set_phrases > 0
     assert index(*texts, common=30).check([f"{phrase}, my friend"]) == [("ngram", "bench")]
     assert index(*[texts[0]] * 30).check([f"{phrase}, my friend"]) == [("ngram", "bench")], "equal texts count once"
 
@@ -57,8 +57,8 @@ def test_a_stretch_of_many_different_texts_is_a_set_phrase() -> None:
 def test_no_benchmark_finds_nothing_and_the_first_is_named() -> None:
     assert Index(50, 18, 20).check([ENGLISH]) == [None]
     two = Index(50, 18, 20)
-    two.add("one", [ENGLISH])
-    two.add("two", [ENGLISH])
+    two.add("one", [("en", ENGLISH)])
+    two.add("two", [("en", ENGLISH)])
     assert two.check([ENGLISH]) == [("exact", "one")]
 
 
@@ -78,3 +78,24 @@ def test_stretches_agree_with_substrings(bench: list[str], texts: list[str]) -> 
         grams = {b[i : i + 5] for b in plain[0] for i in range(len(b) - 4)}
         right = {n for n, t in enumerate(plain[1]) if any(t[i : i + 5] in grams for i in range(len(t) - 4))}
         assert told == right
+
+
+CODE = "def reverse_words(sentence): return ' '.join(word[::-1] for word in sentence.split(' '))"
+
+
+def test_an_item_in_many_languages_is_one_item() -> None:
+    """Code and names stand in all translations of an item: counted by text they would be set phrases from 21 on."""
+    made = Index(50, 18, 20)
+    made.add("bench", [(f"l{i}", f"{CODE} {'xyz'[i % 3] * i}") for i in range(23)])
+    found = made.check([f"What does this do? {CODE}"])
+    assert found == [("ngram", "bench")] and made.benchmarks[0].set_phrases == 0
+    phrase = Index(50, 18, 20)
+    phrase.add("bench", [(f"l{i % 2}", f"{CODE} {i}") for i in range(42)])
+    assert phrase.check([CODE]) == [None] and phrase.benchmarks[0].set_phrases > 0, "21 items of one language"
+
+
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE, THAI])
+def test_what_is_shared_can_be_read(text: str) -> None:
+    made = index("Something else entirely, of no use here and longer than a stretch of letters must be.", text)
+    plain = normalise(text)
+    assert made.shared(f"Please, {text} now", "bench") == made.shared(text.upper(), "bench") == plain

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mr3.factory.dialects import SPEECH
-from mr3.factory.filters import alignment, correctness, finding, right_of
+from benchmarks.prompt_cases import sample_row
+from mr3.factory.config import TraceRules
+from mr3.factory.dialects import SPEECH, PromptWriter
+from mr3.factory.filters import TraceChecks, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter, check_funnel, table
-from mr3.factory.translate import assemble, chunks, lost_words, piece_reason
+from mr3.factory.prompting import Prompter
+from mr3.factory.rows import Head, make_row, read_row, rendered
+from mr3.factory.translate import assemble, chunks, language_name, lost_words, piece_reason
+from mr3.families import FAMILIES, task_of_row
 from mr3.inference.engine import Completion
+from mr3.languages.registry import language as language_of
 from mr3.parsing import parse
+from mr3.prompts import OwnTexts as OwnLibrary
+from mr3.prompts import Templates
 from mr3.records import PAIRWISE_LABELS
+from mr3.sources import Labelled, Texts
+from mr3.sources.labelled import OwnTexts
+from tests.prompts_support import write_templates
 
 OK: dict[str, Any] = {"outcome": "ok", "score": "true", "explanation": "It is.", "trace": "1 + 1 = 2"}
 
@@ -45,6 +57,69 @@ def test_difficulty_counts_right_answers_and_knows_what_it_can_not_know() -> Non
     wrong, cut = {**OK, "score": "false"}, {"outcome": "truncated", "score": None}
     assert right_of([OK, wrong, cut, OK, wrong], "true") == 2
     assert right_of([OK, {"outcome": "engine_failed", "score": None}], "true") is None
+
+
+def prose(code: str) -> str:
+    return " ".join(language_of(code).long_texts().values())
+
+
+def row_in(code: str, family: str | None = None) -> Head:
+    return {
+        "id": "r", "source": "s", "language": code, "mode": "binary", "family": family, "gold": "true",
+        "labels": ["true", "false"],
+    }  # fmt: skip
+
+
+def answered(**traces: str) -> dict[str, list[dict[str, Any]]]:
+    return {name.replace("_", "-"): [{**OK, "trace": trace}] for name, trace in traces.items()}
+
+
+def test_traces_are_in_the_language_that_their_strategy_names() -> None:
+    german, english = prose("de"), prose("en")
+    checks = TraceChecks(TraceRules(), ["eng-eng", "tgt-tgt"])
+    assert checks.fit(row_in("de"), answered(eng_eng=english, tgt_tgt=german), ["eng-eng", "tgt-tgt"])
+    assert not checks.fit(row_in("de"), answered(eng_eng=english, tgt_tgt=english), ["eng-eng", "tgt-tgt"])
+    assert not checks.fit(row_in("de"), answered(eng_eng=german, tgt_tgt=german), ["eng-eng", "tgt-tgt"])
+    assert checks.fit(row_in("en", "mm-eval-lang-res"), answered(tgt_tgt=english), ["tgt-tgt"])
+    language_filter, repetition = checks.filters()
+    assert language_filter["dropped"] == [
+        ["eng-eng: in another language", "de", "s", 1],
+        ["tgt-tgt: in another language", "de", "s", 1],
+    ]
+    assert language_filter["details"]["dropped_share"] == 0.5 and repetition["details"]["dropped_share"] == 0.0
+    counts = language_filter["details"]["traces"]["tgt-tgt"]
+    assert (counts["in the language"], counts["in another language"]) == (3, 1)
+
+
+def test_what_no_identifier_recognises_passes_and_is_counted_as_not_checked() -> None:
+    checks = TraceChecks(TraceRules(), ["tgt-tgt"])
+    for code, trace in (("tlh", prose("en")), ("de", "Kurz.")):
+        assert checks.fit(row_in(code), answered(tgt_tgt=trace), ["tgt-tgt"])
+    counts = checks.filters()[0]["details"]["traces"]["tgt-tgt"]
+    assert {k: n for k, n in counts.items() if "checked" in k} == {
+        "not checked: unknown_language": 1,
+        "not checked: too_short": 1,
+    }
+
+
+def test_a_trace_that_runs_in_a_loop_goes_under_its_own_filter() -> None:
+    loop = prose("en") + " I must check it again." * 200
+    checks = TraceChecks(TraceRules(), ["eng-eng"])
+    assert not checks.fit(row_in("de"), answered(eng_eng=loop), ["eng-eng"])
+    language_filter, repetition = checks.filters()
+    assert language_filter["dropped"] == [] and repetition["dropped"] == [["eng-eng: repeats itself", "de", "s", 1]]
+    lax = TraceChecks(TraceRules(repeated=None), ["eng-eng"])
+    assert lax.fit(row_in("de"), answered(eng_eng=loop), ["eng-eng"])
+    assert TraceChecks(TraceRules(in_language=None), []).fit(row_in("de"), answered(tgt_tgt=prose("en")), ["tgt-tgt"])
+
+
+def test_an_unfit_trace_of_a_strategy_that_is_not_required_is_not_taught() -> None:
+    checks = TraceChecks(TraceRules(), ["eng-eng"])
+    answers = answered(eng_eng=prose("en"), tgt_tgt=prose("en"), tgt_eng=prose("en") + " And again." * 400)
+    assert checks.fit(row_in("de"), answers, ["eng-eng", "tgt-tgt", "tgt-eng"])
+    assert {s: finding(v[0], "true") for s, v in answers.items()} == {
+        "eng-eng": "right", "tgt-tgt": "no_explanation", "tgt-eng": "no_explanation",
+    }  # fmt: skip
 
 
 rows = st.lists(
@@ -109,10 +184,44 @@ def test_harmony_that_never_answers_has_no_score() -> None:
     assert parse(text, PAIRWISE_LABELS, "stop").score is None
 
 
-def test_a_forced_sentence_opens_the_channel_of_the_trace() -> None:
-    opening = SPEECH["gpt-oss"].opening
-    assert opening("P", "<think>Ich denke.") == "P<|channel|>analysis<|message|>Ich denke."
-    assert opening("P", "<think>") == "P"
+def test_gpt_oss_is_chatgpt_and_reads_the_task_as_the_developers(tmp_path: Path) -> None:
+    folder = write_templates(tmp_path)
+    row = sample_row(FAMILIES["math500"], "qx")
+    task = task_of_row(row, "math500", Templates.load(folder), "en")
+    own = OwnTexts(rubric=task_of_row(row, "math500", Templates.load(folder), "qx").rubric)
+    labelled = Labelled(source="s", gold="true", task=task, own=own)
+    prompter = Prompter("mr3-train", Texts(name="published", templates_dir=folder), harmony=True)
+    made = read_row(make_row(labelled, prompter, ["eng-eng", "tgt-eng", "tgt-tgt"]))
+    write = PromptWriter(None, "gpt-oss", {"reasoning_effort": "high"}, "2025-08-28")
+    texts = {s: write(rendered(made, s)) for s in ("eng-eng", "tgt-eng", "tgt-tgt")}
+    for strategy, code in (("eng-eng", "en"), ("tgt-eng", "qx")):
+        text = texts[strategy]
+        assert text.startswith(
+            "<|start|>system<|message|>You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: "
+            "2024-06\nCurrent date: 2025-08-28\n\nReasoning: high\n\n# Valid channels: analysis, commentary, final. "
+            f"Channel must be included for every message.<|end|><|start|>developer<|message|># [{code} Instruction]"
+        )
+        assert text.endswith("<|end|><|start|>assistant")
+    forced = texts["tgt-tgt"]
+    assert forced.startswith("<|start|>system<|message|>[qx teacher]<|end|><|start|>developer<|message|># [qx Inst")
+    assert forced.endswith("<|start|>assistant<|channel|>analysis<|message|>[qx forcing]")
+    assert all("identity" not in text for text in texts.values()), "that line is of the models that are trained"
+    assert rendered(made, "tgt-tgt").system.startswith("[qx identity]\n\n# [qx Instruction]")
+
+
+def test_own_texts_leave_gpt_oss_its_own_system_message() -> None:
+    row = sample_row(FAMILIES["math500"], "de")
+    task = task_of_row(row, "math500", OwnLibrary(), "en")
+    prompter = Prompter("mr3-train", Texts(name="own"), harmony=True)
+    made = read_row(make_row(Labelled(source="s", gold="true", task=task), prompter, ["tgt-tgt"]))
+    text = PromptWriter(None, "gpt-oss", {}, "2025-08-28")(rendered(made, "tgt-tgt"))
+    assert "You are ChatGPT" in text and "Reasoning: medium" in text and "mR3" not in text
+
+
+def test_translators_get_names_of_languages() -> None:
+    assert [language_name(c) for c in ("sw", "iw", "zh-Hant", "qq")] == [
+        "Swahili", "Hebrew", "Chinese (Traditional)", "qq",
+    ]  # fmt: skip
 
 
 @given(st.text(alphabet="ab. \n!?。", max_size=200), st.integers(1, 60))

@@ -98,6 +98,16 @@ def test_orders_are_what_their_names_say(order: Order) -> None:
             assert part not in (sorted(part), sorted(part, reverse=True))
 
 
+def test_one_key_alone_leaves_the_other_to_the_seed() -> None:
+    k = keys(400)
+    consistency, length = permutation("consistency", k), permutation("length", k)
+    assert (np.diff(k.right[consistency]) <= 0).all() and (np.diff(k.tokens[length]) >= 0).all()
+    easiest = k.tokens[consistency][k.right[consistency] == 4]
+    assert list(easiest) != sorted(easiest), "ties are not broken by length"
+    other = Keys(k.right, k.tokens, k.english, tie_break(1, [str(i) for i in range(400)]))
+    assert list(permutation("consistency", other)) != list(consistency)
+
+
 def test_files_are_rewritten_in_order_whatever_the_buckets(tmp_path: Path) -> None:
     table = pa.table({"id": [f"r{i}" for i in range(53)], "n": list(range(53))})
     parts = [tmp_path / f"part-{i}.parquet" for i in range(3)]

@@ -16,11 +16,13 @@ from benchmarks.workload import base_judge
 from mr3.artifacts import read_json
 from mr3.cli.stages import config_model_of, stage_main_of
 from mr3.config import build_config
-from mr3.factory import asking, distil
+from mr3.factory import asking, distil, finish
 from mr3.factory.config import ORDERS, FactoryConfig
+from mr3.factory.parts import Step
 from mr3.factory.prompting import Prompter
 from mr3.factory.rows import SEPARATOR, make_row, read_row
 from mr3.factory.stage import run
+from mr3.languages.registry import language
 from mr3.nano.labelled import rows as nano_rows
 from mr3.sources import Labelled, Texts
 
@@ -89,12 +91,15 @@ def test_only_rows_that_are_right_under_all_strategies_are_kept(made: Path, worl
 def test_the_funnel_says_where_every_row_went(made: Path) -> None:
     funnel = {f["filter"]: f for f in read_json(made / "funnel.json")}
     assert list(funnel) == [
-        "read", "duplicates", "decontamination", "prompts", "correctness", "alignment", "difficulty", "balance",
+        "read", "duplicates", "decontamination", "prompts", "correctness", "alignment",
+        "trace_language", "repetition", "difficulty", "balance",
     ]  # fmt: skip
     assert funnel["read"]["in"] == ROWS + 3 and funnel["read"]["dropped"] == {"unreadable": 1}
     assert funnel["duplicates"]["dropped"] == {"same_id": 1, "same_task": 1}
     assert funnel["decontamination"]["dropped"] == {"exact": 1}
-    assert funnel["decontamination"]["benchmarks"] == {"bench: exact": 1}
+    assert funnel["decontamination"]["benchmarks"] == {"bench": {"texts": 1, "set_phrases": 0, "exact": 1}}
+    (example,) = funnel["decontamination"]["examples"]["bench: exact"]
+    assert example["id"].startswith("nano/") and example["shared"]
     assert funnel["alignment"]["dropped"].keys() <= {f"{s}: wrong" for s in STRATEGIES}
     told = funnel["correctness"]["strategies"]["eng-eng"]
     assert told["right"] + told["wrong"] == ROWS - 1
@@ -226,6 +231,30 @@ def test_a_student_whose_engine_fails_drops_the_row_with_a_reason(world: Path, t
     assert about["filters"][0]["dropped"][0][0] == "student_failed"
 
 
+def test_a_translated_trace_in_another_language_is_none(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(world, tmp_path, translator={"model": "m"})
+    row = next(r for r in nano_rows(50, 2) if r.task.language == "de")
+    head = make_row(row, Prompter("compact", Texts()), STRATEGIES)
+    payloads = []
+    for code in ("de", "en"):
+        trace = " ".join(language(code).long_texts().values())
+        made = json.dumps({"trace": trace, "explanation": "So.", "reason": None})
+        payloads.append((code, SEPARATOR.join([head, "{}", "1", made])))
+    monkeypatch.setattr(finish, "stream_parts", lambda *_: iter(payloads))
+    assert config.translator is not None
+    step = Step(tmp_path, "b")
+    about = finish.translate(config, config.translator, Step(tmp_path, "a"), step, tmp_path, 2)
+    details = about["filters"][0]["details"]
+    assert details["failed"] == {"wrong_language": 1}
+    assert details["traces"] == {"tgt-tgt-translated": {"in the language": 1, "in another language": 1}}
+    step.finish(about)
+    rows = [r["payload"] for file in step.parts for r in pq.read_table(file).to_pylist()]
+    kept = [json.loads(payload.rpartition(SEPARATOR)[2]) for payload in rows]
+    assert [bool(k["trace"]) for k in kept] == [True, False] and kept[1]["reason"] == "wrong_language"
+
+
 def test_rows_that_no_text_exists_for_are_counted(world: Path, tmp_path: Path) -> None:
     row: Labelled = next(iter(nano_rows(1, 2)))
     listwise = row.task.model_copy(update={"mode": "choice", "responses": []})
@@ -239,7 +268,12 @@ def test_rows_that_no_text_exists_for_are_counted(world: Path, tmp_path: Path) -
 def test_mistakes_in_the_config_are_named(world: Path, tmp_path: Path) -> None:
     for changes, said in (
         ({"strategies": ["eng-eng"], "require": ["tgt-tgt"]}, "require must name some of strategies"),
-        ({"strategies": ["tgt-tgt"], "translator": {"model": "m"}}, "add it to strategies"),
+        ({"strategies": ["eng-eng"], "translator": {"model": "m"}}, "made from those of tgt-eng: add it to strategies"),
+        ({"languages": ["en", "qq"]}, "languages names qq, which are unknown"),
+        (
+            {"translator": {"model": "m", "engine": {"tensor_parallel_size": 8}, "stream": {"num_gpus": 2}}},
+            "translator: its engine needs 8 GPUs, a replica has 2",
+        ),
         ({"strategy": []}, "unknown key"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -259,9 +293,8 @@ def test_mr3_data_is_the_world_or_the_factory_by_its_config() -> None:
 def test_the_nano_teacher_is_trained_on_the_prompts_that_the_factory_sends(world: Path) -> None:
     from transformers import AutoTokenizer
 
-    from mr3.factory.dialects import PromptWriter
+    from mr3.factory.dialects import PromptWriter, Spoken
     from mr3.nano.labelled import strategy_rows
-    from mr3.prompts import Rendered
     from mr3.sft.data import texts_of
 
     tokenizer = AutoTokenizer.from_pretrained(world / "judge")
@@ -272,7 +305,7 @@ def test_the_nano_teacher_is_trained_on_the_prompts_that_the_factory_sends(world
         system, user = (m["content"] for m in row["prompt"])
         prefix = row["assistant_prefix"]
         forced += bool(prefix)
-        sent = write(Rendered(system=system, user=user, assistant_prefix=prefix or "<think>"))
+        sent = write(Spoken(system=system, user=user, assistant_prefix=prefix or "<think>"))
         # Free traces are trained from <think> on, a token of its own; forced ones from where the prompt ends.
         assert sent == (prompt if prefix else f"{prompt}<think>")
         assert completion.startswith("\n1 " if prefix else "<think>\n1 ")
@@ -285,8 +318,24 @@ def test_text_that_no_file_takes_is_set_aside(world: Path, tmp_path: Path) -> No
     rows[5]["task"]["rubric"]["criteria"][0]["description"] += " \udfff"
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    run(settings(world, tmp_path / "made", sources=[{"path": str(file), "name": "nano"}]))
+    sources = [{"path": str(file), "name": "nano"}]
+    with pytest.raises(
+        ValueError, match=r"the source nano: 2 of 24 rows are set aside \(8\.3%\): 1 not_unicode \(first: nano/"
+    ):
+        run(settings(world, tmp_path / "refused", sources=sources))
+    run(settings(world, tmp_path / "made", sources=sources, allow_set_aside=True))
     funnel = {f["filter"]: f for f in read_json(tmp_path / "made" / "funnel.json")}
     assert (funnel["read"]["in"], funnel["prompts"]["out"]) == (24, 22)
     aside = read_json(tmp_path / "made" / "set_aside.json")
     assert len(aside) == 2 and all("surrogates" in a["reason"] or "unicode" in a["reason"] for a in aside), aside
+
+
+def test_a_sample_in_balance_goes_to_the_teacher_and_other_languages_do_not(world: Path, tmp_path: Path) -> None:
+    run(settings(world, tmp_path / "made", presample={"rows": 40, "alpha": 0.0}, languages=["en", "de", "tr"]))
+    funnel = {f["filter"]: f for f in read_json(tmp_path / "made" / "funnel.json")}
+    assert list(funnel)[3:5] == ["prompts", "presample"] and funnel["presample"]["out"] == 40
+    assert funnel["correctness"]["in"] == 40
+    assert set(funnel["presample"]["languages"]) == {"en", "de", "tr"}
+    assert funnel["read"]["dropped"]["language"] > 100
+    counts = [c["out"] for c in funnel["presample"]["languages"].values()]
+    assert max(counts) - min(counts) <= 1, "alpha 0: equal shares"

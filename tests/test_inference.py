@@ -62,3 +62,23 @@ def test_stream_answers_every_group_once_and_equals_transformers(tmp_path: Path)
         ids = tokenizer("cats: 7, dogs: 5. How many in total?\n" + str(i), return_tensors="pt").input_ids
         out = model.generate(ids, max_new_tokens=12, do_sample=False)[0, ids.size(1) :]
         assert texts[f"g{i}"]["completions"][0]["text"] == tokenizer.decode(out, skip_special_tokens=True)
+
+
+@pytest.mark.slow
+def test_a_request_that_kills_engines_fails_alone(tmp_path: Path) -> None:
+    from mr3.inference.generate_worker import GenerateWorker
+    from mr3.inference.session import ray_session
+    from mr3.inference.stream import stream_groups
+
+    groups = {f"g{i}": "POISON" if i == 5 else f"prompt {i}" for i in range(12)}
+    rows = [
+        {"group": g, "payload": json.dumps({"requests": [{"id": g, "prompt": p, "sampling": {}}]})}
+        for g, p in groups.items()
+    ]
+    engine = EngineConfig(model="m", backend="benchmarks.instant:InstantEngine", engine={"poison": "POISON"})
+    worker = {"engine": engine, "model_key": "m", "store": str(tmp_path / "store")}
+    with ray_session():
+        made = dict(stream_groups(rows, GenerateWorker, worker, StreamSettings(batch_groups=4)))
+    finish = {g: json.loads(p)["completions"][0]["finish"] for g, p in made.items()}
+    assert finish.pop("g5") == "failed" and sorted(finish) == sorted(set(groups) - {"g5"})
+    assert set(finish.values()) == {"stop"}

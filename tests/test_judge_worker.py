@@ -13,10 +13,10 @@ import pytest
 from mr3.inference.engine import Completion, EngineDead, Request
 from mr3.inference.session import ray_session
 from mr3.inference.store import Store
+from mr3.inference.stored_work import Gate
 from mr3.inference.stream import StreamSettings, stream_groups
 from mr3.judge_card import write_card
 from mr3.judging.config import JudgeConfig
-from mr3.judging.desk import Gate
 from mr3.judging.judge import Judge
 from mr3.judging.run import group_row
 from mr3.judging.worker import JudgeWorker
@@ -31,6 +31,7 @@ from tests.judging_support import (
     prefers_sixes,
     written,
 )
+from tests.store_support import died
 
 
 def judge_folder(path: Path) -> JudgeConfig:
@@ -41,9 +42,9 @@ def judge_folder(path: Path) -> JudgeConfig:
     return JudgeConfig(model=str(path), backend="endpoint", url="http://127.0.0.1:9/v1")
 
 
-def worker(tmp_path: Path, engine: Any) -> JudgeWorker:
+def worker(tmp_path: Path, engine: Any, run: str | None = None) -> JudgeWorker:
     config = judge_folder(tmp_path / "judge")
-    made = JudgeWorker(config.model_dump(), str(tmp_path / "store"), "model@1")
+    made = JudgeWorker(config.model_dump(), str(tmp_path / "store"), "model@1", run)
     made.desk.judge = Judge(CARD, make_tokenizer(), engine, "model@1")
     return made
 
@@ -99,11 +100,12 @@ def suspects(tmp_path: Path, engine: Any, *marks: tuple[list[int], bool]) -> lis
     tasks = [pair(input=str(i), id=str(i)) for i in range(9)]
     before = worker(tmp_path, engine)
     ids = [before.desk.judge.prepare(item(task)).id for task in tasks]
+    run = Store(tmp_path / "store").open_run()
     for rows, alone in marks:
-        Store(tmp_path / "store").start([ids[i] for i in rows], alone)
-    verdicts: list[dict[str, Any]] = ask(worker(tmp_path, engine), group_row("g", [dump(t) for t in tasks]))[0][
-        "verdicts"
-    ]
+        died(tmp_path / "store", [ids[i] for i in rows], alone, run)
+    [answer] = ask(worker(tmp_path, engine, run), group_row("g", [dump(t) for t in tasks]))
+    assert len(list((tmp_path / "store" / "marks").iterdir())) == len(marks), "who lives leaves no further mark"
+    verdicts: list[dict[str, Any]] = answer["verdicts"]
     return verdicts
 
 
@@ -115,7 +117,6 @@ def test_a_batch_that_was_with_a_dead_engine_runs_alone_and_whole(tmp_path: Path
     verdicts = suspects(tmp_path, engine, (ALL[:5], False))
     assert [len(call) for call in engine.calls] == [4, 5]
     assert [v["attempts"] for v in verdicts] == [2] * 5 + [1] * 4
-    assert {d.all for d in Store(tmp_path / "store").deaths().values()} == {1}, "who lives leaves no further mark"
 
 
 def test_a_batch_that_killed_an_engine_alone_runs_in_parts_and_then_row_by_row(tmp_path: Path) -> None:
@@ -172,7 +173,8 @@ def test_a_dead_engine_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monk
     def leave(code: int) -> None:
         raise SystemExit(code)
 
-    monkeypatch.setattr("mr3.judging.desk.os._exit", leave)
+    monkeypatch.setattr("mr3.inference.stored_work.os._exit", leave)
+    monkeypatch.setattr("mr3.judging.desk.in_actor", lambda: True)
     with pytest.raises(SystemExit) as left:
         ask(worker(tmp_path, ScriptedEngine(dead)), group_row("g", [dump(pair())]))
     assert left.value.code == 1
@@ -210,7 +212,7 @@ def test_a_row_that_kills_engines_ends_as_engine_failed_and_the_others_are_judge
     texts[5] = "POISON"
     rows = [group_row(t, [dump(pair(input=t, id=t))]) for t in texts]
     arguments = {"judge": config.model_dump(), "store": str(tmp_path / "store"), "identity": "model@1"}
-    Store(tmp_path / "store").refresh()
+    arguments["run"] = Store(tmp_path / "store").open_run()
     with ray_session():
         settings = StreamSettings(batch_groups=3, concurrency=2)
         found = {g: json.loads(p) for g, p in stream_groups(rows, PoisonedWorker, arguments, settings)}

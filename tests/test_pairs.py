@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mr3.judging.judge import JudgeItem
-from mr3.records import PAIRWISE_LABELS, Outcome, Task, Verdict
+from mr3.records import PAIRWISE_LABELS, Mode, Outcome, Task, Verdict
 from mr3.rubrics import Criterion, Rubric
-from rewards.model import Combine, RewardModel, combine, compare_scores, scored
+from rewards.model import Combine, Orders, RewardModel, combine, compare_scores, margins_vary, scored
 from rewards.noise import kept_error, order_error
 from rewards.pairs import RULES, select_pairs
 from rewards.records import Comparison
 
+TEXTS = {i: f"text of {i}" for i in ("x", "y", "z", "best", "good", "poor", "worst", *(f"r{n}" for n in range(6)))}
 _SWAP = {"Assistant A": "Assistant B", "Assistant B": "Assistant A", "Tie": "Tie"}
 _labels = st.sampled_from([*PAIRWISE_LABELS, None])
 _how = st.sampled_from(["agree", "mean"])
@@ -61,7 +62,7 @@ def _comparisons(draw: st.DrawFn) -> list[Comparison]:
 def test_every_pair_rests_on_a_decided_comparison(
     comparisons: list[Comparison], rule: str, limit: int | None, seed: int
 ) -> None:
-    pairs = select_pairs(comparisons, rule, limit=limit, seed=seed, prompt_id="p")
+    pairs = select_pairs(comparisons, rule, TEXTS, limit=limit, seed=seed, prompt_id="p")
     decided = {(c.winner, c.loser): c for c in comparisons if c.result in ("a", "b")}
     for pair in pairs:
         assert pair.chosen != pair.rejected
@@ -70,7 +71,7 @@ def test_every_pair_rests_on_a_decided_comparison(
     assert len(pairs) <= (len(decided) if limit is None else limit)
     if rule == "all" and limit is None:
         assert len(pairs) == len(decided)
-    assert pairs == select_pairs(comparisons[::-1], rule, limit=limit, seed=seed, prompt_id="p")
+    assert pairs == select_pairs(comparisons[::-1], rule, TEXTS, limit=limit, seed=seed, prompt_id="p")
 
 
 @given(_verdicts(), _how)
@@ -104,12 +105,14 @@ def test_agree_and_mean_differ_where_the_orders_do() -> None:
     assert (agree.result, agree.flip) == ("tie", True)
     assert (mean.result, mean.flip) == ("a", True) and mean.p_a == pytest.approx(0.65)
     assert combine("x", "y", split, "mean", tie_margin=0.2).result == "tie"
-    assert not select_pairs([agree], "all") and select_pairs([mean], "all")[0].p_better == pytest.approx(0.65)
+    assert not select_pairs([agree], "all", TEXTS) and select_pairs([mean], "all", TEXTS)[0].p_better == pytest.approx(
+        0.65
+    )
 
 
 def test_p_better_is_of_the_chosen_response() -> None:
     lost = combine("x", "y", [_verdict("Assistant B", s, expected=0.2) for s in (False, True)])
-    (pair,) = select_pairs([lost], "all")
+    (pair,) = select_pairs([lost], "all", TEXTS)
     assert (pair.chosen, pair.rejected) == ("y", "x")
     assert pair.p_better == pytest.approx(0.8) and pair.margin == pytest.approx(0.6)
 
@@ -117,10 +120,28 @@ def test_p_better_is_of_the_chosen_response() -> None:
 def test_best_worst_takes_the_widest_gap() -> None:
     order = ["best", "good", "poor", "worst"]
     wins = [combine(a, b, [_verdict("Assistant A")]) for a, b in combinations(order, 2)]
-    (pair,) = select_pairs(wins, "best_worst")
+    (pair,) = select_pairs(wins, "best_worst", TEXTS)
     assert (pair.chosen, pair.rejected) == ("best", "worst")
     circle = [combine(a, b, [_verdict("Assistant A")]) for a, b in (("x", "y"), ("y", "z"), ("z", "x"))]
-    assert select_pairs(circle, "best_worst") == [], "in a circle nobody is best"
+    assert select_pairs(circle, "best_worst", TEXTS) == [], "in a circle nobody is best"
+
+
+@pytest.mark.parametrize(
+    ("mode", "samples", "how", "orders", "odds", "vary"),
+    [
+        ("pairwise", 1, "agree", "both", False, False),
+        ("pairwise", 1, "mean", "one", False, False),
+        ("binary", 1, "agree", "both", False, False),
+        ("pairwise", 1, "mean", "both", False, True),
+        ("pairwise", 3, "agree", "one", False, True),
+        ("pairwise", 1, "agree", "both", True, True),
+        ("pointwise", 1, "agree", "both", False, True),
+    ],
+)
+def test_when_margins_can_differ(
+    mode: Mode, samples: int, how: Combine, orders: Orders, odds: bool, vary: bool
+) -> None:
+    assert margins_vary(mode, samples, how, orders, odds) is vary
 
 
 def test_scores_become_comparisons() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mr3.records import Outcome, PoolRow, Verdict
 from mr3.rubrics import Criterion, Rubric
-from rewards.pairs import select_pairs
+from rewards.pairs import RULES, select_pairs
 from rewards.planning import Judgement, judge_prompt, replay, task_id
 from rewards.plans import ONE_ROUND, PLANS, Board, plan_pairs
 from rewards.tasks import TaskSettings
@@ -69,29 +69,76 @@ def settings(**more: Any) -> TaskSettings:
     return TaskSettings.model_validate({"rubric": RUBRIC, **more})
 
 
+def same(ids: Sequence[str]) -> dict[str, str]:
+    """Responses whose texts are their ids."""
+    return {i: i for i in ids}
+
+
+def texts_of(row: PoolRow) -> dict[str, str]:
+    return {r.id: r.text for r in row.responses}
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=2, max_size=6),
+    st.permutations(range(6)),
+    st.permutations(range(6)),
+    st.sampled_from(sorted(PLANS)),
+    st.sampled_from(sorted(RULES)),
+    st.none() | st.integers(1, 3),
+    st.integers(0, 3),
+)
+def test_the_names_and_the_order_of_the_responses_have_no_say(
+    qualities: list[int],
+    names: list[int],
+    places: list[int],
+    plan: str,
+    rule: str,
+    limit: int | None,
+    seed: int,
+) -> None:
+    """All margins are 1, as without logprobs: what is equal is decided by lot, and a lot enters no id."""
+    texts = [f"{quality}.{n}" for n, quality in enumerate(qualities)]
+    row = pool_row(texts)
+    others = [r.model_copy(update={"id": f"r{names[n]}"}) for n, r in enumerate(row.responses)]
+    renamed = row.model_copy(update={"responses": tuple(others[i] for i in places if i < len(others))})
+
+    def chosen(of: PoolRow) -> list[tuple[str, str]]:
+        worth = {r.id: int(r.text.split(".")[0]) for r in of.responses}
+
+        def answer(judgement: Judgement) -> str:
+            a, b = (worth[i] for i in judgement.response_ids)
+            return "Assistant A" if a > b else "Assistant B" if b > a else "Tie"
+
+        _, _, comparisons = play(of, settings(plan=plan, seed=seed), answer)
+        pairs = select_pairs(comparisons, rule, texts_of(of), limit=limit, seed=seed, prompt_id=of.prompt_id)
+        return [(texts_of(of)[p.chosen], texts_of(of)[p.rejected]) for p in pairs]
+
+    assert chosen(row) == chosen(renamed)
+
+
 def test_plans_of_one_round_ask_for_what_they_say() -> None:
     sizes = {"all_pairs": [0, 1, 21], "circular": [0, 1, 7], "chain": [0, 1, 6]}
     for plan in sorted(ONE_ROUND):
-        ids = [f"r{i}" for i in range(7)]
-        assert [len(plan_pairs(plan, ids[:n], 0, "q")) for n in (1, 2, 7)] == sizes[plan]
+        ids = same([f"r{i}" for i in range(7)])
+        assert [len(plan_pairs(plan, same([*ids][:n]), 0, "q")) for n in (1, 2, 7)] == sizes[plan]
         pairs = plan_pairs(plan, ids, 0, "prompt")
         assert len({frozenset(p) for p in pairs}) == len(pairs) and all(a != b for a, b in pairs)
-        assert pairs == plan_pairs(plan, ids[::-1], 0, "prompt"), "the pool's order must not matter"
+        assert pairs == plan_pairs(plan, same([*ids][::-1]), 0, "prompt"), "the pool's order must not matter"
         assert plan_pairs(plan, ids, 0, "prompt", cap=2) != plan_pairs(plan, ids, 1, "prompt", cap=2)
 
 
 def test_who_is_shown_first_is_balanced() -> None:
-    first = [plan_pairs("chain", ["a", "b"], 0, f"prompt {i}")[0][0] for i in range(400)]
+    first = [plan_pairs("chain", same(["a", "b"]), 0, f"prompt {i}")[0][0] for i in range(400)]
     assert 160 < first.count("a") < 240
-    board = Board.of(["a", "b", "c"], 0, "q")
+    board = Board.of(same(["a", "b", "c"]), 0, "q")
     assert board.shown(0, 1) == board.shown(1, 0), "two that meet again are shown as before"
 
 
 @pytest.mark.parametrize("plan", ["all_pairs", "circular"])
 def test_a_response_that_is_added_later_brings_only_its_own_pairs(plan: str) -> None:
     for prompt in ("p", "q", "r"):
-        before = set(plan_pairs(plan, ["a", "b", "c", "d"], 0, prompt))
-        after = set(plan_pairs(plan, ["a", "b", "new", "c", "d"], 0, prompt))
+        before = set(plan_pairs(plan, same(["a", "b", "c", "d"]), 0, prompt))
+        after = set(plan_pairs(plan, same(["a", "b", "new", "c", "d"]), 0, prompt))
         assert all("new" in pair for pair in after - before)
 
 
@@ -100,7 +147,7 @@ def test_knockout_finds_best_and_worst_with_few_comparisons(order: list[int], n:
     row = pool_row([str(x) for x in order[:n]])
     rounds, verdicts, comparisons = play(row, settings(plan="knockout", orders="final", seed=seed), by_quality(row))
     worth = {r.id: int(r.text) for r in row.responses}
-    [pair] = select_pairs(comparisons, "best_worst")
+    [pair] = select_pairs(comparisons, "best_worst", texts_of(row))
     assert worth[pair.chosen] == max(worth.values()) and worth[pair.rejected] == min(worth.values())
     assert len(comparisons) <= (3 * n - 1) // 2
     assert len(verdicts) <= len(comparisons) + 1, "only the deciding comparison is judged in both orders"
@@ -121,7 +168,7 @@ def test_whatever_the_judge_says_stored_verdicts_replay_the_plan(data: Any, n: i
     asked, again = replay(row, how, [Verdict.model_validate_json(v.model_dump_json()) for v in verdicts])
     assert asked == [j for wanted in rounds for j in wanted] and again == comparisons
     assert len(set(asked)) == len(asked), "nothing is judged twice"
-    for pair in select_pairs(comparisons, "best_worst"):
+    for pair in select_pairs(comparisons, "best_worst", texts_of(row)):
         assert (pair.chosen, pair.rejected) in {(c.winner, c.loser) for c in comparisons}
     if len(verdicts) > 1:
         with pytest.raises(AssertionError):
@@ -147,7 +194,7 @@ def test_single_modes_judge_each_response_and_compare_scores() -> None:
         )
         assert len(rounds) == 1 and len(verdicts) == 3, "equal texts once"
         assert len(comparisons) == count
-        [pair] = select_pairs(comparisons, "best_worst")
+        [pair] = select_pairs(comparisons, "best_worst", texts_of(row))
         assert (worth[pair.chosen], worth[pair.rejected]) == ("5", "1")
 
 

@@ -16,6 +16,7 @@ from mr3.families import FAMILIES, FamilyError, TextsMissing, family_of_row, tas
 from mr3.prompts import STRATEGIES, OwnTexts, Rendered, Templates, languages_of, neutralise, render
 from mr3.records import Message, Strategy, Task
 from mr3.rubrics import Rubric
+from mr3.rubrics.entries import load_entries
 from tests.prompts_support import made_up_language, write_templates
 
 PAIR = {"Assistant A": "a is better", "Assistant B": "b is better"}
@@ -282,8 +283,44 @@ def test_the_languages_own_texts_fill_in_for_no_one(templates: Templates) -> Non
     with pytest.raises(TextsMissing, match="no texts for language 'zz'") as caught:
         render(task_of("pairwise", language="zz"), "mr3-train", "tgt-eng", own_texts())
     assert (caught.value.family, caught.value.language) == ("pairwise", "zz")
-    with pytest.raises(TextsMissing, match="no published texts for mode pairwise with the scores Assistant A, "):
-        render(task_of("pairwise"), "mr3-train", "eng-eng", templates)
+    choice = task_of("choice", options="1. one", rubric={"levels": {"1": "one", "2": "two"}})
+    with pytest.raises(TextsMissing, match="no published texts for mode choice with the scores 1, 2, only with A, B, "):
+        render(choice, "mr3-train", "eng-eng", templates)
+
+
+@pytest.mark.parametrize("profile", ["mr3-train", "hf-card"])
+def test_every_library_rubric_renders_in_every_mode_over_published_texts(templates: Templates, profile: str) -> None:
+    pairs = [(entry, mode) for entry in load_entries().values() for mode in entry.modes]
+    assert len(pairs) >= 65
+    for entry, mode in pairs:
+        task = task_of(mode, rubric=entry.rubric, language="en")
+        found = render(task, profile, "tgt-tgt", templates)
+        assert found.system.startswith("[en identity]") == (profile == "mr3-train")
+        assert "# [en Instruction]" in found.system and found.assistant_prefix == "<think>[en forcing]"
+        wanted = [
+            *(c.description for c in entry.rubric.criteria),
+            *(f"{k}: {v}" for k, v in entry.rubric.levels.items()),
+        ]
+        assert all(text in found.system for text in wanted), (entry.id, mode)
+        if mode != "listwise" or len(task.responses) <= 3:
+            assert all(f"'{label}'" in found.system for label in task.labels), "the schema has the rubric's own scores"
+        assert all(text in found.user for text in task.responses)
+
+
+def test_the_general_layout_has_the_published_headings_of_its_instructions_language(tmp_path: Path) -> None:
+    folder = write_templates(tmp_path)
+    for verified, code in ((False, "qx"), (True, "en")):
+        found = render(
+            task_of("pointwise"), "hf-card", "tgt-eng", Templates(folder, own_texts(unverified=not verified))
+        )
+        assert f"# [{code} Instruction]\n[{code} pointwise instruction]" in found.system
+        assert f"# {code} lmarena evaluation_rubric_tag\n1. It is right." in found.system
+        assert found.user.startswith(f"# {code} lmarena input_tag\nIN") and "# Response\nONE" in found.user
+
+
+def test_a_pair_on_helpsteers_scale_has_its_headings(templates: Templates) -> None:
+    rubric = load_entries()["helpsteer"].rubric
+    assert "# Response 1\n" in render(task_of("pairwise", rubric=rubric), "hf-card", "tgt-eng", templates).user
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -335,7 +372,10 @@ def test_old_and_new_codes_of_a_language_find_each_other(tmp_path: Path) -> None
         ),
         ({"mode": "binary", "family": "rtp-lx", "rubric": {"levels": {"true": "a", "false": "b"}}}, "its input alone"),
         ({"mode": "choice", "rubric": {"absent": True}}, "no options"),
-        ({"mode": "binary"}, "no published texts for mode binary"),
+        (
+            {"mode": "binary", "family": "mgsm"},
+            r"needs a rubric .*: use one of the library that does \(.*math-solution.*\), or leave the family out",
+        ),
         ({"mode": "pairwise", "reference": "42", "rubric": {"levels": PAIR}}, "know no reference answer"),
     ],
 )

@@ -32,11 +32,19 @@ def test_a_published_judge_refuses_to_run_without_the_published_texts(tmp_path: 
 
 
 def test_a_card_says_which_texts() -> None:
-    card = JudgeCard(profile="mr3-train", max_prompt_tokens=9, max_output_tokens=9)
     with pytest.raises(ValueError, match="say `texts: own` or `texts: published`"):
-        card.renderer()
+        JudgeCard(profile="mr3-train", max_prompt_tokens=9, max_output_tokens=9)
     known = published_card("rubricreward/mR3-Qwen3-14B-en-prompt-en-thinking")
     assert known is not None and (known.texts, known.strategy, known.profile) == ("published", "eng-eng", "mr3-train")
+
+
+def test_a_card_without_texts_on_disk_is_named_and_not_taken_for_no_card(tmp_path: Path) -> None:
+    (tmp_path / "judge.json").write_text('{"profile": "mr3-train", "max_prompt_tokens": 9, "max_output_tokens": 9}')
+    given = {"profile": "mr3-train", "texts": "own", "max_prompt_tokens": 9, "max_output_tokens": 9}
+    for more in ({}, given):
+        config = JudgeConfig.model_validate({"model": str(tmp_path), **more})
+        with pytest.raises(ValueError, match=r"judge.json is no card .* say `texts: own`"):
+            _ = config.card
 
 
 def golden_cases() -> list[dict[str, Any]]:

@@ -9,8 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks import factory_throughput, told_engine
+from benchmarks.workload import base_judge
 from mr3.cli.main import main
 from mr3.config import load_config
+from mr3.factory.config import FactoryConfig
+from mr3.factory.stage import run as data
 from mr3.inference.engine import Completion
 from mr3.refinement.stage import RefineConfig
 from mr3.refinement.stage import run as refine
@@ -18,6 +22,7 @@ from mr3.rubrics import generate, load_rubric
 from mr3.rubrics.entries import load_entries
 from mr3.rubrics.generate import RubricGenerateConfig, subjects
 from mr3.rubrics.teacher import Question, Teacher
+from mr3.sources import FileSource, Labelled, SetAside, open_source, source_files
 from tests.rubric_support import HOUSE, TeacherEngine, backend, item, judge_folder, tasks_file
 
 Capture = pytest.CaptureFixture[str]
@@ -220,3 +225,53 @@ def test_generation_through_the_stream_is_resumable(tmp_path: Path) -> None:
     generate.run(config)
     again = pq.read_table(tmp_path / "out" / "rubrics.parquet").to_pylist()
     assert store.refresh() == 4 and sorted(map(str, again)) == sorted(map(str, first))
+
+
+def test_generated_rubrics_go_all_the_way_into_training_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generate, "Teacher", ListedTeacher)
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    factory_throughput.write_sources(sources, 60)
+    base_judge(tmp_path / "judge")
+    generate.run(generate_config(tmp_path, families={"recipes": FAMILIES["recipes"]}))
+    lines = [json.loads(line) for line in (sources / "rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    asked = tmp_path / "asked.jsonl"
+    asked.write_text("".join(json.dumps({"id": r["task"]["id"], "input": "x"}) + "\n" for r in lines[:58]))
+    per_task = generate_config(tmp_path, tasks=asked, output_dir=tmp_path / "per-task")
+    generate.run(per_task)
+    library, by_task = tmp_path / "out" / "library", tmp_path / "per-task" / "rubrics.parquet"
+    source = {"path": str(sources / "rows.jsonl"), "name": "nano", "rubrics": str(by_task)}
+    found = list(open_source(FileSource.model_validate(source)))
+    assert [r.kind for r in found if isinstance(r, SetAside)] == ["no_rubric"] * 2, "two were not asked for"
+    model = {"model": str(tmp_path / "judge"), "backend": told_engine.NAME, "dialect": "plain"}
+    given = {
+        "output_dir": tmp_path / "data",
+        "profile": "compact",
+        "ray": False,
+        "sources": [{**source, "rubrics": [str(by_task), str(library)]}],
+        "teacher": {**model, "name": "teacher"},
+        "output": {"dialect": "plain"},
+    }
+    data(FactoryConfig.model_validate(given))
+    table = pq.read_table(tmp_path / "data" / "sft" / "tgt-tgt" / "easy-hard.parquet")
+    prompts = ["\n".join(m["content"] for m in row) for row in table["prompt"].to_pylist()]
+    assert len(prompts) == 60 and all("It tastes good." in prompt for prompt in prompts)
+    assert all(prefix for prefix in table["assistant_prefix"].to_pylist()), "forced traces begin as they did"
+
+
+def test_a_generated_rubric_that_does_not_fit_its_row_is_named(tmp_path: Path) -> None:
+    house(tmp_path)
+    levels = tmp_path / "levels.yaml"
+    levels.write_text("levels: {'1': bad, '2': good}\n", encoding="utf-8")
+    rows = [item(n, HOUSE) for n in range(3)]
+    tasks = tasks_file(tmp_path / "tasks.parquet", rows, False)
+    spec = {"path": str(tasks), "rubrics": [str(tmp_path / "house.yaml")]}
+    kept = list(open_source(FileSource.model_validate(spec)))
+    assert all(isinstance(r, Labelled) and r.task.rubric.criteria[0].name == "right" for r in kept)
+    assert set(source_files(FileSource.model_validate(spec))) == {tasks, tmp_path / "house.yaml"}
+    (aside, *_) = open_source(FileSource.model_validate({**spec, "rubrics": str(levels)}))
+    assert isinstance(aside, SetAside) and aside.kind == "unfit_rubric" and "none of its scores (1, 2)" in aside.reason
+    with pytest.raises(ValueError, match="no rubrics at nowhere"):
+        open_source(FileSource.model_validate({**spec, "rubrics": "nowhere"}))
+    with pytest.raises(ValueError, match=r"is no rubrics\.parquet"):
+        open_source(FileSource.model_validate({**spec, "rubrics": str(tasks)}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from mr3.checking import compare
 from mr3.inference.engine import Completion
+from mr3.inference.session import ray_session
+from mr3.inference.store import Store
 from mr3.nano.house import house_tasks
 from mr3.refinement.asked import TeacherProposals, TeacherProposer
 from mr3.refinement.edits import EditProposer, EditsConfig, neighbours
@@ -30,6 +32,7 @@ from tests.rubric_support import (
     NAMES,
     POOL,
     JudgeEngine,
+    PoisonedJudge,
     backend,
     item,
     judge_folder,
@@ -317,12 +320,19 @@ def test_the_nano_config_finds_its_sets() -> None:
     assert min(len(p) for p in parts.values()) > 60
 
 
+@pytest.fixture
+def ray() -> Iterator[None]:
+    """One session for all runs of a test: each would start its own."""
+    with ray_session():
+        yield
+
+
+@pytest.mark.usefixtures("ray")
 @pytest.mark.parametrize("replicas", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_the_stage_refines_reports_and_judges_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], replicas: int
 ) -> None:
     from mr3.cli.main import main
-    from mr3.inference.store import Store
     from mr3.rubrics.entries import load_entry
 
     tasks = tasks_file(tmp_path / "tasks.parquet", [item(i, HOUSE) for i in range(300)], True)
@@ -359,3 +369,29 @@ def test_the_stage_refines_reports_and_judges_nothing_twice(
     assert json.loads((out / "metrics.json").read_text()) == metrics
     assert main(["rubric", "refine", "--config", str(file), "--rule.margin", "0.1"]) == 2
     assert "another config (changed: rule)" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_task_that_kills_the_judges_engine_fails_alone(tmp_path: Path) -> None:
+    from mr3.cli.main import main
+
+    items = [item(i, HOUSE, text="POISON" if i == 7 else None) for i in range(60)]
+    config = {
+        "output_dir": str(tmp_path / "out"),
+        "tasks": str(tasks_file(tmp_path / "tasks.parquet", items, True)),
+        "rubric": rubric("formal").model_dump(),
+        "judge": {"model": str(judge_folder(tmp_path / "judge")), "backend": backend(PoisonedJudge)},
+        "orders": "one",
+        "proposer": {"kind": "edits", "criteria": [c.model_dump() for c in POOL]},
+        "rule": {"rounds": 1, "candidates": 1},
+    }
+    file = tmp_path / "refine.yaml"
+    file.write_text(json.dumps(config), encoding="utf-8")
+    assert main(["rubric", "refine", "--config", str(file)]) == 0
+    store = Store(tmp_path / "out" / "store")
+    store.refresh()
+    verdicts = [json.loads(text) for _, text in store.items()]
+    failed = [v for v in verdicts if v["outcome"] == "engine_failed"]
+    assert {v["task_id"] for v in failed} == {items[7].task.id}
+    assert all("engines died on this row" in v["reason"] for v in failed)
+    assert {v["outcome"] for v in verdicts} == {"ok", "engine_failed"}

@@ -23,6 +23,7 @@ from rewards.selection.outputs import JsonWriter, sharegpt, unpaired
 from rewards.selection.ranking import Ranking, rank
 from rewards.selection.votes import Decision, Vote, decide, turned
 
+TEXTS = {i: f"text of {i}" for i in ("best", "near", "middle", "far", *(f"r{n}" for n in range(6)))}
 _abstain = st.sampled_from(["abstain", "veto"])
 _share = st.floats(0.0, 1.0).map(lambda x: round(x, 2))
 
@@ -112,11 +113,11 @@ def test_one_pair_rules_take_what_they_promise(
     graph: tuple[list[Comparison], list[Comparison]], gap: float, seed: int
 ) -> None:
     decided, eligible = graph
-    choice = Choice(standings(decided), gap, seed, "p")
+    choice = Choice(standings(decided), TEXTS, gap, seed, "p")
     for rule in ("best_worst", "best_random", "nearest_below"):
         taken = pick(eligible, rule, choice)
         assert len(taken) <= 1 and all(c in eligible for c in taken)
-        assert taken == pick(eligible[::-1], rule, Choice(standings(decided[::-1]), gap, seed, "p"))
+        assert taken == pick(eligible[::-1], rule, Choice(standings(decided[::-1]), TEXTS, gap, seed, "p"))
         if not taken:
             continue
         winner, margin = taken[0].winner or "", taken[0].margin or 0.0
@@ -131,12 +132,12 @@ def test_one_pair_rules_take_what_they_promise(
 def test_nearest_below_is_the_closest_that_is_far_enough() -> None:
     scores = {"best": 1.0, "near": 0.9, "middle": 0.6, "far": 0.1}
     decided = [_won(a, b, scores[a] - scores[b]) for a, b in combinations(scores, 2)]
-    choice = Choice(standings(decided), gap=0.2, prompt_id="p")
+    choice = Choice(standings(decided), TEXTS, gap=0.2, prompt_id="p")
     assert [(c.winner, c.loser) for c in pick(decided, "nearest_below", choice)] == [("best", "middle")]
     drawn = {
         (c.winner, c.loser)
         for seed in range(30)
-        for c in pick(decided, "best_random", Choice(standings(decided), 0.0, seed, "p"))
+        for c in pick(decided, "best_random", Choice(standings(decided), TEXTS, 0.0, seed, "p"))
     }
     assert drawn == {("best", loser) for loser in ("near", "middle", "far")}
 

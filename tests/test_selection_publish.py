@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import yaml
 
-from mr3.artifacts import read_json, write_json
 from rewards.audit import AuditConfig
 from rewards.audit import run as run_audit
 from rewards.selection.stage import main, run
@@ -172,10 +171,7 @@ def test_the_card_says_where_the_pairs_come_from(tmp_path: Path) -> None:
 
 
 def run_audit_folder(label: Path, folder: Path) -> None:
-    """A finished audit of a label folder whose metrics.json has what an audit accounts for."""
-    numbers = {"responses": 8, "set_aside": {"rows": 0, "responses": 0, "reasons": {}}, "verdicts": 8}
-    known = read_json(label / "metrics.json")
-    write_json(label / "metrics.json", {**known, **numbers, "from_store": 0, "verdicts_per_s": None})
+    """A finished audit of a label folder."""
     run_audit(AuditConfig(output_dir=folder, label=label))
 
 
@@ -193,5 +189,7 @@ def test_other_choices_need_another_folder(tmp_path: Path, capsys: pytest.Captur
     label = _label(tmp_path)
     words = ["--output_dir", str(tmp_path / "out"), "--labels", f"[{{folder: {label}}}]"]
     assert main(words) == 0 and main([*words, "--title", "Another"]) == 0
+    assert main([*words, "--rule", "best_worst"]) == 2
+    assert "changed: rule" in capsys.readouterr().err
     assert main([*words, "--min_margin", "0.5"]) == 2
-    assert "changed: min_margin" in capsys.readouterr().err
+    assert "every decided comparison of" in capsys.readouterr().err, "without logprobs all margins are 1"

@@ -47,3 +47,20 @@ def test_other_errors_are_the_users_at_once(starts: list[BaseException | None]) 
     with pytest.raises(ConnectionError):
         session._start(4, {})
     assert starts == [None]
+
+
+def test_a_shutdown_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    import threading
+
+    import ray
+
+    end = threading.Event()
+    monkeypatch.setattr(ray, "shutdown", lambda: end.wait(60))
+    monkeypatch.setattr(session, "_SHUTDOWN_S", 0.1)
+    session._shut_down()
+    assert "does not end" in caplog.text
+    end.set()
+
+
+def test_the_drivers_process_is_no_actor() -> None:
+    assert not session.in_actor()

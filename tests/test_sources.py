@@ -14,8 +14,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from mr3.factory.config import FactoryConfig
-from mr3.sources import Labelled, SetAside, SourceSpec, Texts, input_texts, known_sets, open_source, pin_source
+from mr3.sources import Labelled, SetAside, SourceSpec, Texts, input_texts, known_sets, open_source
 from mr3.sources.families import plain_gold
+from mr3.sources.reading import file_rows
 
 TEMPLATES = Path(os.environ.get("MR3_DATA", "/nonexistent")) / "mr3_rubrics"
 SPEC: TypeAdapter[Any] = TypeAdapter(SourceSpec)
@@ -51,6 +52,14 @@ def write(folder: Path, kind: str) -> Path:
     return file
 
 
+def test_json_lines_may_be_named_json(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl").rename(tmp_path / "rtp_lx_dataset.json")
+    assert [row for _, row in file_rows(file)] == ROWS
+    file.write_text(json.dumps({"rows": ROWS}, indent=1))
+    with pytest.raises(ValueError, match="holds no list of rows"):
+        list(file_rows(file))
+
+
 def opened(given: dict[str, Any]) -> list[Labelled | SetAside]:
     return list(open_source(SPEC.validate_python(given)))
 
@@ -84,7 +93,10 @@ def test_the_factorys_own_format_and_evaluation_tasks_are_read(tmp_path: Path) -
     pq.write_table(pa.Table.from_pylist(dumped), tasks)
     assert opened({"path": str(own)}) == [r.model_copy(update={"source": "own"}) for r in rows]
     assert [r.task for r in opened({"path": str(tasks)}) if isinstance(r, Labelled)] == [r.task for r in rows]
-    assert list(input_texts(SPEC.validate_python({"path": str(tasks)}))) == ["2+2?", "ポストは何色？"]
+    assert list(input_texts(SPEC.validate_python({"path": str(tasks)}))) == [
+        ("en", "2+2?"),
+        ("ja", "ポストは何色？"),
+    ]
 
 
 def test_limit_and_languages(tmp_path: Path) -> None:
@@ -131,23 +143,29 @@ def test_the_papers_sets_are_known_and_benchmarks_are_never_taught() -> None:
     assert set(sets) - train == tests
     teacher = {"name": "t", "model": "m", "profile": "compact", "max_prompt_tokens": 9, "max_output_tokens": 9}
     with pytest.raises(ValidationError, match="mgsm is a benchmark and is never taught"):
-        FactoryConfig.model_validate({"output_dir": "x", "sources": [{"set": "mgsm"}], "teacher": teacher})
+        FactoryConfig.model_validate({"output_dir": "x", "sources": [{"set": "mgsm", "path": "x"}], "teacher": teacher})
 
 
 def test_what_a_conversation_asks_is_flattened_and_needs_no_templates(tmp_path: Path) -> None:
     context = [{"role": "user", "content": "first"}, {"role": "assistant", "content": [{"text": "second"}]}]
-    row = {"id": "1", "language": "en", "actual_score": 4, "domain": "g", "response1": "a", "response2": "b"}
+    row = {"id": "1", "language": "en", "actual_score": 0, "domain": "g", "response1": "a", "response2": "b"}
     file = tmp_path / "h.jsonl"
     file.write_text(json.dumps({**row, "context": context}) + "\n", encoding="utf-8")
-    assert list(input_texts(SPEC.validate_python({"set": "helpsteer3-test", "path": str(file)}))) == ["first\nsecond"]
+    assert list(input_texts(SPEC.validate_python({"set": "helpsteer3-test", "path": str(file)}))) == [
+        ("en", "first\nsecond")
+    ]
 
 
-def test_a_commit_needs_no_hub_and_what_was_looked_up_is_kept() -> None:
-    commit = "a" * 40
-    spec = SPEC.validate_python({"set": "mgsm", "revision": commit})
-    assert pin_source(spec, {}) == spec
-    told = {"rubricreward/mgsm@main": commit}
-    assert pin_source(SPEC.validate_python({"set": "mgsm"}), told).revision == commit
+def test_hub_sets_are_taught_and_kept_out_at_a_commit_only() -> None:
+    teacher = {"name": "t", "model": "m", "profile": "compact", "max_prompt_tokens": 9, "max_output_tokens": 9}
+    given: dict[str, Any] = {"output_dir": "x", "teacher": teacher, "sources": [{"set": "mmmlu", "revision": "a" * 40}]}
+    assert FactoryConfig.model_validate(given)
+    for changes in (
+        {"sources": [{"set": "mmmlu"}]},
+        {"decontaminate": {"benchmarks": [{"set": "mgsm", "revision": "v1"}]}},
+    ):
+        with pytest.raises(ValidationError, match="set revision to a commit of 40 hex digits"):
+            FactoryConfig.model_validate({**given, **changes})
 
 
 @pytest.mark.skipif(not TEMPLATES.is_dir(), reason="set MR3_DATA to the folder that holds mr3_rubrics")
@@ -155,7 +173,7 @@ def test_rows_of_known_sets_get_their_family_and_both_languages(tmp_path: Path) 
     context = [{"role": "user", "content": "Wie geht es?"}]
     common = {
         "language": "de",
-        "actual_score": 6,
+        "actual_score": 2,
         "context": context,
         "response1": "a",
         "response2": "b",

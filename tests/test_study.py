@@ -150,7 +150,7 @@ def test_arms_are_paired_by_item_within_each_seed(tmp_path: Path) -> None:
     assert found["good"]["accuracy"]["std"] == pytest.approx(0.1767767)  # of 1.0 and 0.75
     assert found["good"]["difference"]["value"] == pytest.approx(0.5)
     assert found["good"]["difference"]["n"] == 2 and "difference" not in found["plain"]
-    assert "+0.500" in text and "small" in text and "Fewer than 5 seeds" in text
+    assert "+0.500" in text and "small" in text and "fewer than 5 seeds: no claim" in text and "better" not in text
     assert (tmp_path / "study.svg").read_bytes().lstrip().startswith(b"<?xml")
 
 
@@ -167,6 +167,7 @@ def test_other_items_are_no_pairs_and_a_missing_set_is_named(tmp_path: Path) -> 
 
 
 def test_the_interval_alone_decides() -> None:
-    assert conclusion({"interval": [0.01, 0.2]}) == "better"
-    assert conclusion({"interval": [-0.2, -0.01]}) == "worse"
-    assert conclusion({"interval": [-0.1, 0.3]}) == "no difference shown"
+    assert conclusion({"interval": [0.01, 0.2]}, 5) == "better"
+    assert conclusion({"interval": [0.01, 0.2]}, 4) == "fewer than 5 seeds: no claim"
+    assert conclusion({"interval": [-0.2, -0.01]}, 5) == "worse"
+    assert conclusion({"interval": [-0.1, 0.3]}, 5) == "no difference shown"

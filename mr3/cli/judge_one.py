@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from mr3.inference.engine import EngineDead
 from mr3.judging.config import JudgeConfig
 from mr3.records import Task, Verdict
 from mr3.rubrics import Criterion, Rubric, load_rubric
@@ -37,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", choices=["pairwise", "pointwise", "binary"], help="default: pairwise or pointwise")
     parser.add_argument("--reference", help="a reference answer (@FILE)")
     parser.add_argument("--language", default="en", help="ISO 639 code of the input")
+    parser.add_argument("--templates", help="your copy of the published templates, for a judge of published texts")
     parser.add_argument("--url", help="an OpenAI-compatible endpoint that serves the model, instead of an own engine")
     parser.add_argument("--both", action="store_true", help="compare in both orders")
     parser.add_argument("--json", action="store_true", help="print the whole verdict as JSON")
@@ -85,18 +87,14 @@ def build_task(given: argparse.Namespace) -> Task:
 
 
 async def _judge(config: JudgeConfig, task: Task, both: bool) -> list[Verdict]:
-    from transformers.models.auto.tokenization_auto import AutoTokenizer
+    from mr3.judging.judge import JudgeItem
+    from mr3.judging.opening import open_judge
 
-    from mr3.inference.hosts import open_engine
-    from mr3.judging.judge import Judge, JudgeItem
-
-    tokenizer = AutoTokenizer.from_pretrained(config.model, revision=config.revision)
-    engine = open_engine(config.engine_config())
+    judge = open_judge(config)
     try:
-        judge = Judge(config.card, tokenizer, engine, config.identity())
         return await judge.judge([JudgeItem(task=task, swapped=s) for s in ((False, True) if both else (False,))])
     finally:
-        engine.close()
+        judge.engine.close()
 
 
 def show(verdict: Verdict) -> str:
@@ -119,14 +117,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         task = build_task(given)
         arguments: dict[str, Any] = {"backend": "endpoint", "url": given.url} if given.url else {}
-        config = JudgeConfig(model=given.model, **arguments)
+        config = JudgeConfig(model=given.model, templates_dir=given.templates, **arguments)
         if task.mode not in config.card.modes:
             raise ValueError(f"{given.model} judges {', '.join(config.card.modes)} only: choose another --mode")
         verdicts = asyncio.run(_judge(config, task, given.both))
     except ValidationError as error:
         print(f"mr3 judge: error: {error.errors()[0]['msg']}", file=sys.stderr)
         return 2
-    except ValueError as error:
+    except (ValueError, EngineDead) as error:
         print(f"mr3 judge: error: {error}", file=sys.stderr)
         return 2
     for verdict in verdicts:

@@ -12,7 +12,7 @@ import mr3
 from mr3.cli.orphan import end_with_parent
 from mr3.cli.stages import STAGES, stage_main_of
 
-_USAGE = """usage: mr3 STAGE --config FILE [--key value] [--a.b value] [--quiet]
+_USAGE = """usage: mr3 STAGE --config FILE [--overlay FILE] [--key value] [--a.b value] [--quiet]
        mr3 STAGE --help
        mr3 --version
 

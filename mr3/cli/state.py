@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from mr3.artifacts import hash_path, read_json
+from mr3.artifacts import content_hash, read_json
 from mr3.config import StageConfig
 
 
@@ -22,4 +22,4 @@ def is_current(config: StageConfig) -> bool:
     was = {name: value for name, value in manifest["config"].items() if name not in left_out}
     if was != json.loads(config.model_dump_json(exclude={"output_dir", *left_out})):
         return False
-    return all(Path(p).exists() and hash_path(Path(p)) == before for p, before in manifest["inputs"].items())
+    return all(Path(p).exists() and content_hash(Path(p)) == before for p, before in manifest["inputs"].items())

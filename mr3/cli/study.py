@@ -61,6 +61,7 @@ class StudyConfig(StageConfig):
     at_once: int = Field(2, ge=1, description="stages side by side, one core each")
     ray_cpus: int = Field(8, ge=1, description="logical CPUs of the Ray session")
     environment: dict[str, str] = Field(default_factory=dict, description="set for every stage")
+    overlay: Path | None = Field(None, description="file that is laid over the config of every stage")
     dry_run: dict[str, list[str]] = Field(
         default_factory=dict, description="stage -> overrides of a dry run: rows that stand in for those not made yet"
     )
@@ -145,7 +146,8 @@ def _step(
         return f"{run.name}/{need}" if need in config.shared else f"{run.name}/{arm}/{need}"
 
     own = [] if arm is None else config.arms[arm].get(name, [])
-    overrides = [*node.args, *own, "--output_dir", str(folder)]
+    overlay = [] if config.overlay is None else ["--overlay", str(config.overlay)]
+    overrides = [*overlay, *node.args, *own, "--output_dir", str(folder)]
     with _set(environment):
         file = config.configs / node.config
         read = load_config(config_model_of(node.stage, file), file, overrides)

@@ -20,6 +20,8 @@ from mr3.stats import hierarchical_bootstrap
 
 STUDY = "plan.json"
 ALL = "all"
+SEEDS_FOR_A_CLAIM = 5
+"""From fewer seeds an interval says little about what a seed varies: two draws can't show their spread."""
 Right = dict[str, dict[str, bool]]
 """Evaluation set -> task id -> whether the answer was right; a failed verdict is not."""
 
@@ -96,8 +98,10 @@ def _differences(own: Mapping[str, bool], base: Mapping[str, bool]) -> list[floa
     return [float(own[i]) - float(base[i]) for i in base]
 
 
-def conclusion(difference: Mapping[str, Any]) -> str:
-    """In words, decided on the interval of the difference alone."""
+def conclusion(difference: Mapping[str, Any], seeds: int) -> str:
+    """In words, decided on the interval of the difference alone; from too few seeds nothing is concluded."""
+    if seeds < SEEDS_FOR_A_CLAIM:
+        return f"fewer than {SEEDS_FOR_A_CLAIM} seeds: no claim"
     low, high = difference["interval"]
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
@@ -121,10 +125,9 @@ def markdown(plan: StudyPlan, found: Mapping[str, Any]) -> str:
             shown, said = "", ""
             if difference is not None:
                 low, high = difference["interval"]
-                shown, said = f"{difference['value']:+.3f} [{low:+.3f}, {high:+.3f}]", conclusion(difference)
+                shown, said = f"{difference['value']:+.3f} [{low:+.3f}, {high:+.3f}]", conclusion(difference, seeds)
             lines.append(f"| {name} | {arm} | {row['items']} | {accuracy['value']:.3f}{std} | {shown} | {said} |")
-    few = ["Fewer than 5 seeds: no claim about what a seed varies rests on this."] if seeds < 5 else []
-    return "\n".join([*lines, "", *(f"- {note}" for note in [*plan.notes, *few])]).rstrip() + "\n"
+    return "\n".join([*lines, "", *(f"- {note}" for note in plan.notes)]).rstrip() + "\n"
 
 
 def write_tables(plan: StudyPlan, folder: Path) -> str:

@@ -18,8 +18,16 @@ _MGSM = frozenset({"bn", "de", "en", "es", "fr", "ja", "ru", "sw", "te", "th", "
 _REAL = "mr3.sources.real"
 
 
+Keep = Callable[[Mapping[str, Any]], bool]
+
+
 def _everything(row: Mapping[str, Any]) -> bool:
     return True
+
+
+def _where(column: str, test: Callable[[str], bool]) -> Keep:
+    """Rows whose column passes; a row without it stays, to be set aside and counted."""
+    return lambda row: row.get(column) is None or test(str(row[column]))
 
 
 @dataclass(frozen=True)
@@ -43,7 +51,7 @@ class Benchmark:
     adapter: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     part: str | None = None
-    keep: Callable[[Mapping[str, Any]], bool] = _everything
+    keep: Keep = _everything
     more: Mapping[str, Callable[[Sequence[Answer]], dict[str, Any]]] = field(default_factory=dict)
 
     def strata(self, rows: Sequence[Answer]) -> Strata:
@@ -89,17 +97,17 @@ BENCHMARKS: dict[str, Benchmark] = {
             scores.by_part,
             set="mm-eval",
             part="subset",
-            keep=lambda row: row["subset"] != "lang_res",
+            keep=_where("subset", lambda subset: subset != "lang_res"),
             more=_PARTS,
         ),
         Benchmark("indopref", "macro mean over domains", scores.by_part, set="indopref", part="domain", more=_PARTS),
         Benchmark("include", "accuracy", set="include"),
-        Benchmark("mgsm", "accuracy", set="mgsm", keep=lambda row: row["language"] in _MGSM),
+        Benchmark("mgsm", "accuracy", set="mgsm", keep=_where("language", _MGSM.__contains__)),
         Benchmark(
             "rtp-lx",
             "F1 micro",
             set="rtp-lx",
-            keep=lambda row: str(row["id"]).endswith("completion"),
+            keep=_where("id", lambda name: name.endswith("completion")),
             more={"f1": scores.f1},
         ),
         Benchmark(
@@ -107,7 +115,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             "exact accuracy",
             set="helpsteer3-test",
             part="domain",
-            more={"agreement": scores.agreement, "parts": scores.part_scores},
+            more={"agreement": scores.helpsteer3_agreement, "parts": scores.part_scores},
         ),
         _real("truthfulqa_multi"),
         _real("tata"),

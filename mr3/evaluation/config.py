@@ -28,6 +28,7 @@ class EvalConfig(StageConfig):
     name: str | None = Field(None, description="the judge's name in tables; its model by default")
     seeds: list[int] = Field(default_factory=list, description="sampling seeds; unset: the judge's own sampling, once")
     rubric_seed: int = Field(0, description="of the choice among a family's rubrics and of the order of their keys")
+    allow_set_aside: bool = Field(False, description="go on when over 5% of a benchmark can't be judged")
     sets: list[str] | None = Field(None, description="names of evaluation sets; all in the file by default")
     orders: Literal["one", "both"] = Field("both", description="orders in which pairwise tasks are judged")
     combine: Combine = Field("none", description="label from both orders: agree or mean; none takes the given order")

@@ -11,14 +11,16 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.evaluation.benchmarks import Benchmark, find_benchmark
+from mr3.evaluation.scores import Answer
 from mr3.evaluation.tasks import EvalTask
 from mr3.judge_card import JudgeCard
 from mr3.records import stable_hash
 from mr3.sources import AdapterSource, SetAside, SetSource, SourceSpec, Texts
+from mr3.sources.labelled import LEFT_OUT, Labelled, SetAsideShare
 from mr3.sources.opening import source_files
 from mr3.sources.parts import rows_with_part
 from mr3.sources.registry import known_set
-from mr3.sources.spec import COMMIT
+from mr3.sources.spec import COMMIT, GoldScale
 
 
 class BenchmarkSource(BaseModel):
@@ -30,6 +32,7 @@ class BenchmarkSource(BaseModel):
     revision: str | None = Field(None, description="commit of the hub set, 40 hex digits")
     path: str | list[str] | None = Field(None, description="local files in place of the hub; the folder of a real set")
     split: str | None = Field(None, description="unset: the set's own")
+    gold_scale: GoldScale = "set"
     languages: list[str] | None = Field(None, description="only rows in these languages")
     sample: int | None = Field(None, ge=1, description="so many rows, drawn by a hash of their ids")
 
@@ -52,13 +55,13 @@ class BenchmarkSource(BaseModel):
         about = self.about
         if about.set is not None:
             if self.path is not None:
-                return SetSource(set=about.set, path=self.path, split=self.split)
+                return SetSource(set=about.set, path=self.path, split=self.split, gold_scale=self.gold_scale)
             if self.revision is None or not COMMIT.fullmatch(self.revision):
                 raise ValueError(
                     f"the benchmark {about.name} is read from the hub: set revision to a commit of 40 hex digits, so "
                     "that its rows stay the same, or path to local files"
                 )
-            return SetSource(set=about.set, revision=self.revision, split=self.split)
+            return SetSource(set=about.set, revision=self.revision, split=self.split, gold_scale=self.gold_scale)
         assert about.adapter is not None, "a benchmark has a set or an adapter"
         if not isinstance(self.path, str):
             raise ValueError(f"the benchmark {about.name} is read from a folder: set path")
@@ -77,20 +80,25 @@ class Loaded:
     """Tasks of one benchmark, and what its source held beside them."""
 
     tasks: list[EvalTask]
-    rows: int
-    set_aside: Counter[str] = field(default_factory=Counter)
-    first_reason: str | None = None
+    share: SetAsideShare
     published_rows: int | None = None
+    wrong: dict[str, Answer] = field(default_factory=dict)
+    """Name -> answer of each row that was set aside and counts as wrong, as in the public evaluation."""
+    not_counted: int = 0
+    """Rows that were set aside and are in no figure: the benchmark needs a subset or domain that they don't show, or
+    is a real set, whose rows without a clear label are nobody's mistake."""
 
     def report(self) -> dict[str, Any]:
         """For metrics.json: `judged` of the `rows` that count (the published set may hold more that do not); what was
-        `set_aside`, by kind, is in no figure."""
+        `set_aside`, by kind with the first reason of each, and how many of it are `counted_wrong` in the figure."""
         return {
             "judged": len(self.tasks),
-            "rows": self.rows,
+            "rows": self.share.rows,
             "published_rows": self.published_rows,
-            "set_aside": dict(self.set_aside),
-            "first_reason": self.first_reason,
+            "set_aside": dict(self.share.kinds),
+            "first_reasons": self.share.first,
+            "counted_wrong": len(self.wrong),
+            "not_counted": self.not_counted,
         }
 
 
@@ -101,47 +109,98 @@ def texts_of(card: JudgeCard, seed: int = 0) -> Texts:
     )
 
 
-def load_benchmark(source: BenchmarkSource, card: JudgeCard, rubric_seed: int = 0) -> Loaded:
+class _Loader:
+    """Sorts the rows of one benchmark into tasks and what is none."""
+
+    def __init__(self, source: BenchmarkSource, own_language: bool) -> None:
+        self._source, self._about, self._own_language = source, source.about, own_language
+        self._names: Counter[str] = Counter()
+        self.found = Loaded([], SetAsideShare(f"the benchmark {source.about.name}"))
+
+    def add(self, row: tuple[Labelled, str | None] | SetAside) -> None:
+        """One row of the benchmark's source."""
+        if isinstance(row, SetAside):
+            if self._wanted(row.language):
+                self._aside(row)
+            return
+        labelled, part = row
+        if not self._wanted(labelled.task.language):
+            return
+        reason = self._misplaced(Answer(labelled.gold, None, labelled.task.language, part))
+        if reason is not None:
+            self._aside(SetAside(labelled.key, reason, "no_stratum"))
+            return
+        self.found.share.rows += 1
+        name = self._name(labelled.task.language, labelled.task.id)
+        task = labelled.prompt_task(self._own_language).model_copy(update={"id": name})
+        self.found.tasks.append(EvalTask(task, labelled.gold, (self._about.name,), part=part))
+
+    def _wanted(self, language: str | None) -> bool:
+        return self._source.languages is None or language is None or language in self._source.languages
+
+    def _name(self, language: str | None, identity: str) -> str:
+        name = f"{self._about.name}/{language}/{identity}"
+        self._names[name] += 1
+        return name if self._names[name] == 1 else f"{name}#{self._names[name]}"
+
+    def _misplaced(self, answer: Answer) -> str | None:
+        """Why the benchmark's figure has no place for a row: known now, and not when all has been judged."""
+        try:
+            self._about.strata([answer])
+        except ValueError as error:
+            return str(error)
+        return None
+
+    def _aside(self, row: SetAside) -> None:
+        self.found.share.aside(row)
+        if row.kind in LEFT_OUT:
+            return
+        answer = Answer(row.gold or "", None, row.language or "", row.part)
+        unplaced = row.kind == "no_stratum" or (self._about.part is not None and row.language is None)
+        # A real set's row without a label of people is no wrong answer; the published sets have labels for all rows.
+        if self._about.set is None or unplaced or self._misplaced(answer):
+            self.found.not_counted += 1
+        else:
+            self.found.wrong[self._name(row.language, row.id or row.where)] = answer
+
+
+def load_benchmark(
+    source: BenchmarkSource, card: JudgeCard, rubric_seed: int = 0, allow_set_aside: bool = False
+) -> Loaded:
     """The tasks of one benchmark for one judge: rubric and instruction in the language that its strategy says.
 
     Ids are `benchmark/language/id`; a second row of one id gets `#2`.
 
+    Args:
+        allow_set_aside: go on when more than 5% of the rows can't be judged.
+
     Raises:
-        ValueError: when the source can't be read, or no row of it can be judged.
+        ValueError: when the source can't be read, too many of its rows are set aside, or none can be judged.
     """
     about, own_language = source.about, card.strategy != "eng-eng"
-    found = Loaded([], 0)
+    loader = _Loader(source, own_language)
+    for row in rows_with_part(source.spec(), texts_of(card, rubric_seed), about.part, about.keep, own_language):
+        loader.add(row)
+    found = loader.found
+    found.share.check(allow_set_aside)
     if about.set is not None:
         found.published_rows = known_set(about.set).rows
-    seen: Counter[str] = Counter()
-    for row in rows_with_part(source.spec(), texts_of(card, rubric_seed), about.part, about.keep):
-        if isinstance(row, SetAside):
-            found.set_aside[row.kind] += 1
-            found.first_reason = found.first_reason or f"{row.where}: {row.reason}"
-            continue
-        labelled, part = row
-        if source.languages is not None and labelled.task.language not in source.languages:
-            continue
-        name = f"{about.name}/{labelled.task.language}/{labelled.task.id}"
-        seen[name] += 1
-        task = labelled.prompt_task(own_language).model_copy(
-            update={"id": name if seen[name] == 1 else f"{name}#{seen[name]}"}
-        )
-        found.tasks.append(EvalTask(task, labelled.gold, (about.name,), part=part))
-    found.rows = len(found.tasks)
     if not found.tasks:
-        why = found.first_reason or "it holds no row of the wanted languages"
+        why = next(iter(found.share.first.values()), "it holds no row of the wanted languages")
         raise ValueError(f"no row of the benchmark {about.name} can be judged: {why}")
-    if source.sample is not None and source.sample < len(found.tasks):
-        found.tasks.sort(key=lambda t: stable_hash("sample", t.id))
-        found.tasks = found.tasks[: source.sample]
+    names = [*(t.id for t in found.tasks), *found.wrong]
+    if source.sample is not None and source.sample < len(names):
+        drawn = sorted(names, key=lambda name: stable_hash("sample", name))[: source.sample]
+        by_name = {t.id: t for t in found.tasks}
+        found.tasks = [by_name[name] for name in drawn if name in by_name]
+        found.wrong = {name: found.wrong[name] for name in drawn if name in found.wrong}
     return found
 
 
 def load_all(
-    sources: Sequence[BenchmarkSource], card: JudgeCard, rubric_seed: int = 0
-) -> tuple[list[EvalTask], dict[str, Any]]:
-    """Tasks of several benchmarks, and a report per benchmark.
+    sources: Sequence[BenchmarkSource], card: JudgeCard, rubric_seed: int = 0, allow_set_aside: bool = False
+) -> tuple[list[EvalTask], dict[str, Loaded]]:
+    """Tasks of several benchmarks, and what was read of each.
 
     Raises:
         ValueError: as `load_benchmark`, or when a benchmark is named twice.
@@ -149,10 +208,5 @@ def load_all(
     twice = [name for name, count in Counter(s.benchmark for s in sources).items() if count > 1]
     if twice:
         raise ValueError(f"the benchmark {twice[0]} is named twice: give its files in one `path` list")
-    tasks: list[EvalTask] = []
-    reports = {}
-    for source in sources:
-        loaded = load_benchmark(source, card, rubric_seed)
-        tasks += loaded.tasks
-        reports[source.benchmark] = loaded.report()
-    return tasks, reports
+    found = {s.benchmark: load_benchmark(s, card, rubric_seed, allow_set_aside) for s in sources}
+    return [task for loaded in found.values() for task in loaded.tasks], found

@@ -6,7 +6,7 @@ A failed verdict is a wrong one here, and its failure is reported beside the acc
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -166,8 +166,14 @@ def _grouped(judged: Sequence[Judged], key: str) -> dict[str, list[Judged]]:
     return dict(sorted(groups.items()))
 
 
-def set_metrics(judged: Sequence[Judged], flips: bool = False, name: str = "") -> dict[str, Any]:
-    """All metrics of one evaluation set; `benchmark` has the figure of a published one, by its name."""
+def set_metrics(
+    judged: Sequence[Judged], flips: bool = False, name: str = "", wrong: Sequence[Answer] = ()
+) -> dict[str, Any]:
+    """All metrics of one evaluation set; `benchmark` has the figure of a published one, by its name.
+
+    Args:
+        wrong: rows of the benchmark that could not be judged; its figure counts them as wrong.
+    """
     found: dict[str, Any] = {
         "tasks": len(judged),
         "accuracy": rate(j.right for j in judged),
@@ -182,7 +188,7 @@ def set_metrics(judged: Sequence[Judged], flips: bool = False, name: str = "") -
         "baselines": baselines([j.given for j in judged]),
     }
     if name in BENCHMARKS:
-        found["benchmark"] = BENCHMARKS[name].score([j.answer for j in judged])
+        found["benchmark"] = BENCHMARKS[name].score([*(j.answer for j in judged), *wrong])
     if flips:
         found["rubric_flip"] = rubric_flip(judged)
     found |= _biases(judged)
@@ -207,8 +213,15 @@ def _biases(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def all_metrics(judged: Sequence[Judged], flip_sets: Iterable[str] = ()) -> dict[str, Any]:
-    """`sets`: metrics per set; `failed`: over all verdicts."""
+def all_metrics(
+    judged: Sequence[Judged], flip_sets: Iterable[str] = (), wrong: Mapping[str, Sequence[Answer]] | None = None
+) -> dict[str, Any]:
+    """`sets`: metrics per set; `failed`: over all verdicts.
+
+    Args:
+        wrong: set -> rows that could not be judged, see `set_metrics`.
+    """
+    unjudged = wrong or {}
     by_set: dict[str, list[Judged]] = defaultdict(list)
     for j in judged:
         for name in j.given.sets:
@@ -217,6 +230,9 @@ def all_metrics(judged: Sequence[Judged], flip_sets: Iterable[str] = ()) -> dict
     if flips - by_set.keys():
         raise ValueError(f"rubric_flip names sets that are not evaluated: {', '.join(sorted(flips - by_set.keys()))}")
     return {
-        "sets": {name: set_metrics(rows, name in flips, name) for name, rows in sorted(by_set.items())},
+        "sets": {
+            name: set_metrics(rows, name in flips, name, unjudged.get(name, ()))
+            for name, rows in sorted(by_set.items())
+        },
         "failed": failures(v for j in judged for v in j.verdicts),
     }

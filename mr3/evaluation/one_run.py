@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mr3.artifacts import StageRun, stage_run, write_json
 from mr3.evaluation.config import EvalConfig
-from mr3.evaluation.loading import load_all, texts_of
+from mr3.evaluation.loading import Loaded, load_all, texts_of
 from mr3.evaluation.metrics import Judged, all_metrics, combine_orders
+from mr3.evaluation.results import SET_ASIDE
+from mr3.evaluation.scores import Answer
 from mr3.evaluation.tasks import EvalTask, read_tasks
 from mr3.evaluation.traces.notes import TraceReader
 from mr3.judging.run import group_row, judge_groups
@@ -28,10 +30,10 @@ class TaskLoader:
     """Tasks of configs; what several runs share is read once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[list[EvalTask], dict[str, Any]]] = {}
+        self._known: dict[str, tuple[list[EvalTask], dict[str, Loaded]]] = {}
 
-    def load(self, config: EvalConfig) -> tuple[list[EvalTask], dict[str, Any]]:
-        """All tasks of a run, and a report per benchmark.
+    def load(self, config: EvalConfig) -> tuple[list[EvalTask], dict[str, Loaded]]:
+        """All tasks of a run, and what was read of each benchmark.
 
         Raises:
             ValueError: as `read_tasks` and `load_all`, or when two tasks have one id.
@@ -42,11 +44,11 @@ class TaskLoader:
         key = stable_hash(str(config.tasks), config.sets, sources, card.strategy, texts.model_dump(mode="json"))
         if key not in self._known:
             given = read_tasks(config.tasks, config.sets) if config.tasks is not None else []
-            loaded, reports = load_all(config.benchmarks, card, config.rubric_seed)
+            loaded, read = load_all(config.benchmarks, card, config.rubric_seed, config.allow_set_aside)
             both = {t.id for t in given} & {t.id for t in loaded}
             if both:
                 raise ValueError(f"{config.tasks} and a benchmark both hold the id {min(both)!r}")
-            self._known[key] = ([*given, *loaded], reports)
+            self._known[key] = ([*given, *loaded], read)
         return self._known[key]
 
 
@@ -152,17 +154,24 @@ def _judge(config: EvalConfig, tasks: Sequence[EvalTask], stage: StageRun) -> tu
     return judged, progress.close()
 
 
+def _written(rows: Mapping[str, Answer]) -> dict[str, dict[str, Any]]:
+    return {name: {"gold": a.gold, "language": a.language, "part": a.part} for name, a in rows.items()}
+
+
 def evaluate(config: EvalConfig, loader: TaskLoader) -> None:
     """Judge the tasks of a config of one judge and one sampling; metrics, verdicts and examples into `output_dir`."""
-    tasks, reports = loader.load(config)
+    tasks, read = loader.load(config)
     check(config, tasks)  # before the folder is opened: a config that can't work should not claim it
     with stage_run("eval", config, inputs=[*config.files(), config.only_judge.model]) as stage:
         if stage.finished:
             return
         judged, speed = _judge(config, tasks, stage)
-        stage.metrics |= all_metrics(judged, config.rubric_flip)
-        if reports:
-            stage.metrics["benchmarks"] = reports
+        wrong = {name: loaded.wrong for name, loaded in read.items()}
+        write_json(stage.folder / SET_ASIDE, {name: _written(rows) for name, rows in wrong.items()})
+        answers = {name: list(rows.values()) for name, rows in wrong.items()}
+        stage.metrics |= all_metrics(judged, config.rubric_flip, answers)
+        if read:
+            stage.metrics["benchmarks"] = {name: loaded.report() for name, loaded in read.items()}
         stage.metrics |= {
             "judge": judged[0].verdict.judge,
             "verdicts": sum(len(j.verdicts) for j in judged),

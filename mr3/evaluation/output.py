@@ -39,6 +39,8 @@ SCHEMA = pa.schema(
         ("concludes", _TEXT),
         ("degenerate", _FLAG),
         ("says_again", _FLAG),
+        ("in_language", _REAL),
+        ("repeated", _REAL),
     ]
 )
 
@@ -67,6 +69,7 @@ class VerdictTable:
         row |= {"part": given.part, "gold": given.gold, "said": said}
         if note is not None:
             row |= {"concludes": note.concludes, "degenerate": note.degenerate, "says_again": note.says_again}
+            row |= {"in_language": note.in_language.share, "repeated": note.repeated}
         self._rows.append(row)
         if len(self._rows) >= _BUFFER:
             self._flush()

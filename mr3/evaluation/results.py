@@ -15,12 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import metrics_of, read_json, write_atomic, write_json
+from mr3.artifacts import metrics_of, read_json, verify_outputs, write_atomic, write_json
 from mr3.evaluation.benchmarks import BENCHMARKS
 from mr3.evaluation.pages import html_page, markdown
 from mr3.evaluation.scores import Answer, all_alike, indexed
 from mr3.stats import crossed_bootstrap, over_seeds
 
+SET_ASIDE = "set_aside.json"
+"""In a run's folder: set -> name -> gold, language and part of each row that counts as wrong unjudged."""
 _COLUMNS = ["task_id", "sets", "language", "part", "gold", "said", "swapped"]
 
 
@@ -40,13 +42,14 @@ class Run:
 
     @cached_property
     def answers(self) -> dict[str, dict[str, Answer]]:
-        """Set -> task id -> answer.
+        """Set -> task id -> answer; rows that could not be judged are wrong ones.
 
         Raises:
-            ValueError: when the verdicts were written by a version that kept no answers.
+            ValueError: when the verdicts were written by a version that kept no answers, or are not as written.
         """
         import pyarrow.parquet as pq
 
+        verify_outputs(self.folder, ["verdicts.parquet"])
         file = pq.ParquetFile(self.folder / "verdicts.parquet")
         missing = sorted(set(_COLUMNS) - set(file.schema_arrow.names))
         if missing:
@@ -57,6 +60,9 @@ class Run:
                 answer = Answer(row["gold"], row["said"], row["language"], row["part"])
                 for name in row["sets"]:
                     found[name][row["task_id"]] = answer
+        aside = self.folder / SET_ASIDE
+        for name, rows in (read_json(aside) if aside.is_file() else {}).items():
+            found[name] |= {key: Answer(said=None, **about) for key, about in rows.items()}
         return found
 
 

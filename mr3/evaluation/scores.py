@@ -137,13 +137,20 @@ def f1(rows: Sequence[Answer], positive: str = "true") -> dict[str, Any]:
 
 
 def agreement(rows: Sequence[Answer]) -> dict[str, Any]:
-    """HelpSteer3 and other scales of numbers: Kendall's tau (tau-b) and Pearson's r (scipy).
+    """Scales of numbers: Kendall's tau (tau-b) and Pearson's r (scipy), over answered rows."""
+    return _correlations([(float(r.gold), float(r.said)) for r in rows if r.said is not None])
 
-    `kendall_tau` and `pearson` are over answered rows. `as_published` has the convention of mR3's public script, which
-    counts from the middle of 1-7 and gives a failed verdict the value -10000 in both: one failure then decides r.
+
+def helpsteer3_agreement(rows: Sequence[Answer]) -> dict[str, Any]:
+    """`agreement` on HelpSteer3's own scale, -3 to 3 (scores less 4).
+
+    `as_published` has the convention of mR3's public script, where a failed verdict has the value -10000: one failure
+    then decides r. A row that was set aside for a gold off the scale has no place there, and is left out.
     """
-    answered = [(float(r.gold), float(r.said)) for r in rows if r.said is not None]
-    everything = [(float(r.gold) - 4, -10_000.0 if r.said is None else float(r.said) - 4) for r in rows]
+    golds = {str(score): float(score - 4) for score in range(1, 8)}
+    known = [(golds[r.gold], None if r.said is None else golds[r.said]) for r in rows if r.gold in golds]
+    answered = [(gold, said) for gold, said in known if said is not None]
+    everything = [(gold, -10_000.0 if said is None else said) for gold, said in known]
     return {**_correlations(answered), "as_published": _correlations(everything)}
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from mr3.records import Task
+from mr3.rows import BadRow, parquet_rows
 
+log = logging.getLogger("mr3.evaluation")
+MOST_BAD = 0.05
+"""A file of which a larger share can't be used is no set of evaluation tasks."""
+_SHOWN = 5
 _COLUMNS = ("id", "task", "gold", "sets")
 
 
@@ -35,44 +42,62 @@ class EvalTask:
 def read_tasks(path: str | Path, sets: Collection[str] | None = None) -> list[EvalTask]:
     """The tasks of the wanted sets (all if None), each with only those of its sets that are wanted.
 
+    A bad row (an invalid task, a gold label off the scale, an id that came before) is left out and named in the log.
+
     Raises:
-        ValueError: for a missing file, column or set, a bad row (by id), a gold label off the scale, or two
-            rows of one id.
+        ValueError: for a missing file, column or set, and where more than `MOST_BAD` of the rows are bad.
     """
     import pyarrow.parquet as pq
 
     file = Path(path)
     if not file.is_file():
         raise ValueError(f"no evaluation tasks at {file}: make them with `mr3 data`, or give another path in `tasks`")
-    table = pq.read_table(file)
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    table = pq.ParquetFile(file)
+    missing = [name for name in _COLUMNS if name not in table.schema_arrow.names]
     if missing:
         raise ValueError(f"{file} has no column {', '.join(missing)}: evaluation tasks need {', '.join(_COLUMNS)}")
-    known = {name for row in table["sets"].to_pylist() for name in row}
-    wanted = known if sets is None else set(sets)
-    if wanted - known:
-        raise ValueError(f"{file} has no set {', '.join(sorted(wanted - known))}; it has {', '.join(sorted(known))}")
+    known: set[str] = set()
     found: dict[str, EvalTask] = {}
-    for row in table.to_pylist():
-        chosen = tuple(name for name in row["sets"] if name in wanted)
-        if not chosen:
+    problems: list[str] = []
+    for number, row in enumerate(parquet_rows(table.iter_batches()), start=1):
+        try:
+            task = _task(row, found)
+        except BadRow as error:
+            problems.append(f"{file}: row {number}{_name(row)} {error}")
             continue
-        if row["id"] in found:
-            raise ValueError(f"{file}: the id {row['id']!r} comes twice; ids must be unique")
-        found[row["id"]] = _task(row, chosen, file)
+        known |= set(task.sets)
+        if chosen := tuple(name for name in task.sets if sets is None or name in sets):
+            found[task.id] = replace(task, sets=chosen)
+    for problem in problems[:_SHOWN]:
+        log.warning("left out: %s", problem)
+    if problems and len(problems) > MOST_BAD * table.metadata.num_rows:
+        shown = "; ".join(problems[:_SHOWN])
+        raise ValueError(f"{len(problems)} of {table.metadata.num_rows} evaluation tasks can't be used: {shown}")
+    if sets is not None and (unknown := set(sets) - known):
+        raise ValueError(f"{file} has no set {', '.join(sorted(unknown))}; it has {', '.join(sorted(known))}")
     if not found:
-        raise ValueError(f"{file} holds no task of the sets {', '.join(sorted(wanted))}")
+        raise ValueError(f"{file} holds no task of the sets {', '.join(sorted(known if sets is None else sets))}")
     return list(found.values())
 
 
-def _task(row: dict[str, str | None], sets: tuple[str, ...], file: Path) -> EvalTask:
+def _name(row: dict[str, Any] | BadRow) -> str:
+    return "" if isinstance(row, BadRow) else f" ({row['id']!r})"
+
+
+def _task(row: dict[str, Any] | BadRow, known: Collection[str]) -> EvalTask:
+    if isinstance(row, BadRow):
+        raise row
+    for name, kind in (("id", str), ("task", str), ("gold", str), ("sets", list)):
+        if not isinstance(row[name], kind):
+            raise BadRow(f"has no {name}")
+    if row["id"] in known:
+        raise BadRow("has an id that comes twice; ids must be unique")
     try:
-        task = Task.model_validate_json(row["task"] or "")
+        task = Task.model_validate_json(row["task"])
     except ValidationError as error:
-        raise ValueError(f"{file}: the task of row {row['id']!r} is not valid: {error}") from error
+        raise BadRow(f"holds a task that is not valid: {error}") from error
     if task.id != row["id"]:
-        raise ValueError(f"{file}: row {row['id']!r} holds a task with the id {task.id!r}; they must be the same")
-    gold = row["gold"]
-    if gold not in task.labels:
-        raise ValueError(f"{file}: row {row['id']!r} has gold {gold!r}, not one of {', '.join(task.labels)}")
-    return EvalTask(task, gold, sets, row.get("group"), row.get("first_criterion"))
+        raise BadRow(f"holds a task with the id {task.id!r}; they must be the same")
+    if row["gold"] not in task.labels:
+        raise BadRow(f"has gold {row['gold']!r}, not one of {', '.join(task.labels)}")
+    return EvalTask(task, row["gold"], tuple(row["sets"]), row.get("group"), row.get("first_criterion"))

@@ -70,10 +70,17 @@ class AskWorker:
     The gold label travels with the row and is in no prompt, no id and no request.
     """
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str, asks: Sequence[tuple[Asked, int]]) -> None:
+    def __init__(
+        self,
+        judge: dict[str, Any],
+        store: str,
+        identity: str,
+        asks: Sequence[tuple[Asked, int]],
+        run: str | None = None,
+    ) -> None:
         model = AskedModel.model_validate(judge)
         opened = open_asked(model, identity)
-        self.desk = JudgeDesk(opened, Store(store))
+        self.desk = JudgeDesk(opened, Store(store, run))
         self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
         self._asks = [(strategy, samples) for strategy, samples in asks]
         self._heads: dict[tuple[str, tuple[str, ...]], bytes] = {}
@@ -107,7 +114,7 @@ class AskWorker:
         payloads = []
         for payload, row in zip(batch["payload"], prepared, strict=True):
             told = ",".join(
-                f'"{strategy}":[{",".join(answers.verdicts[p.id] for p in asked)}]'
+                f'"{strategy}":[{",".join(answers.results[p.id] for p in asked)}]'
                 for (strategy, _), asked in zip(self._asks, row, strict=True)
             )
             payloads.append(f"{payload}{SEPARATOR}{{{told}}}")

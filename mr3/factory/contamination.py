@@ -4,6 +4,10 @@ Texts are compared without case, width, blanks and punctuation, so spacing, mark
 difference, and languages that write no blanks are treated like others. A stretch is so many letters and digits in a
 row; characters of dense scripts (Han, kana, Hangul) are counted apart, by a shorter stretch. All stretches of a batch
 are hashed at once (a polynomial over 2^64, from prefix sums), so the cost is a few numpy passes and not a loop.
+
+What stands in many items of a benchmark is a set phrase, and no leak. Items are counted within a language, and the
+language with the most decides: an item in 23 languages is one item, and what its translations share (code, names,
+numbers) is its own, however many texts hold it.
 """
 
 from __future__ import annotations
@@ -82,17 +86,35 @@ def stretches(texts: Sequence[str], length: int, dense: bool) -> tuple[Words, np
     return hashes[inside], owner[:count][inside]
 
 
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
+def _batches(texts: Iterable[tuple[int, str]]) -> Iterator[tuple[npt.NDArray[np.uint16], list[str]]]:
+    """Numbers of languages, and their texts."""
+    batch: list[tuple[int, str]] = []
     size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
+    for one in texts:
+        batch.append(one)
+        size += len(one[1])
         if size > _BATCH_CHARS:
-            yield batch
+            yield _columns(batch)
             batch, size = [], 0
     if batch:
-        yield batch
+        yield _columns(batch)
+
+
+def _columns(batch: Sequence[tuple[int, str]]) -> tuple[npt.NDArray[np.uint16], list[str]]:
+    return np.array([number for number, _ in batch], dtype=np.uint16), [text for _, text in batch]
+
+
+def _most_items(hashes: Words, languages: npt.NDArray[np.uint16]) -> tuple[Words, npt.NDArray[np.int64]]:
+    """Different hashes, sorted, and for each in how many texts of the language that has most of them it stands."""
+    order = np.lexsort((languages, hashes))
+    hashes, languages = hashes[order], languages[order]
+    new_hash = np.ones(len(hashes), dtype=bool)
+    new_hash[1:] = hashes[1:] != hashes[:-1]
+    new_pair = new_hash.copy()
+    new_pair[1:] |= languages[1:] != languages[:-1]
+    begins = np.flatnonzero(new_pair)
+    counts = np.diff(begins, append=len(hashes))
+    return hashes[new_hash], np.maximum.reduceat(counts, np.flatnonzero(new_hash[begins]))
 
 
 def _contains(known: Words, asked: Words) -> npt.NDArray[np.bool_]:
@@ -113,6 +135,7 @@ class Benchmark:
     plain: Words
     dense: Words
     texts: int
+    set_phrases: int
 
 
 class Index:
@@ -122,40 +145,58 @@ class Index:
         self._lengths = {False: ngram, True: dense_ngram}
         self._common = common
         self.benchmarks: list[Benchmark] = []
-        self.set_phrases = 0
 
-    def add(self, name: str, texts: Iterable[str]) -> Benchmark:
-        """Take in one benchmark. Equal texts count once."""
+    def add(self, name: str, asked: Iterable[tuple[str, str]]) -> Benchmark:
+        """Take in one benchmark. Equal texts count once.
+
+        Args:
+            asked: language and text of every row.
+        """
         whole: set[int] = set()
-        grams: dict[bool, list[Words]] = {False: [], True: []}
+        languages: dict[str, int] = {}
+        grams: dict[bool, list[tuple[Words, npt.NDArray[np.uint16]]]] = {False: [], True: []}
 
-        def distinct() -> Iterator[str]:
-            for text in texts:
+        def distinct() -> Iterator[tuple[int, str]]:
+            for language, text in asked:
                 plain = normalise(text)
                 mark = _whole(plain)
                 if plain and mark not in whole:
                     whole.add(mark)
-                    yield plain
+                    yield languages.setdefault(language, len(languages)), plain
 
-        for batch in _batches(distinct()):
+        for codes, batch in _batches(distinct()):
             for dense, found in grams.items():
                 hashes, owners = stretches(batch, self._lengths[dense], dense)
-                pairs = np.unique(np.stack([hashes, owners.astype(np.uint64)]), axis=1)[0]
-                found.append(pairs)
-        plain, dense_ = (self._kept(grams[kind]) for kind in (False, True))
-        made = Benchmark(name, np.sort(np.fromiter(whole, np.uint64, len(whole))), plain, dense_, len(whole))
+                once, owner = np.unique(np.stack([hashes, owners.astype(np.uint64)]), axis=1)
+                found.append((once, codes[owner.astype(np.int64)]))
+        (plain, plain_phrases), (dense_, dense_phrases) = (self._kept(grams[kind]) for kind in (False, True))
+        marks = np.sort(np.fromiter(whole, np.uint64, len(whole)))
+        made = Benchmark(name, marks, plain, dense_, len(whole), plain_phrases + dense_phrases)
         self.benchmarks.append(made)
         return made
 
-    def _kept(self, found: list[Words]) -> Words:
-        """Sorted stretches; those of more than `common` different texts are set phrases."""
-        if not found:
-            return np.empty(0, dtype=np.uint64)
-        values, counts = np.unique(np.concatenate(found), return_counts=True)
-        rare = counts <= self._common
-        self.set_phrases += int((~rare).sum())
+    def _kept(self, found: list[tuple[Words, npt.NDArray[np.uint16]]]) -> tuple[Words, int]:
+        """Sorted stretches, and how many more there were: those of more than `common` items are set phrases."""
+        if not found or not any(len(hashes) for hashes, _ in found):
+            return np.empty(0, dtype=np.uint64), 0
+        values, items = _most_items(np.concatenate([h for h, _ in found]), np.concatenate([c for _, c in found]))
+        rare = items <= self._common
         kept: Words = values[rare]
-        return kept
+        return kept, int((~rare).sum())
+
+    def shared(self, text: str, benchmark: str) -> str:
+        """What a text has in common with a benchmark, as letters and digits: the first stretch, or the whole text."""
+        plain = normalise(text)
+        about = next(b for b in self.benchmarks if b.name == benchmark)
+        for kind, known in ((False, about.plain), (True, about.dense)):
+            hits = _contains(known, stretches([plain], self._lengths[kind], kind)[0])
+            if hits.any():
+                begin = int(np.argmax(hits))
+                length = int(np.argmin(np.append(hits[begin:], False))) + self._lengths[kind] - 1
+                points = np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+                chosen = _dense(points) if kind else ~_dense(points)
+                return points[chosen][begin : begin + length].tobytes().decode("utf-32-le", "replace")
+        return plain
 
     def check(self, texts: Sequence[str]) -> list[tuple[str, str] | None]:
         """Per text `(exact | ngram, benchmark)`, or None for a clean one. The first benchmark that fits is named."""

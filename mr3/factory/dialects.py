@@ -1,20 +1,36 @@
 """How a model's thinking and answer are written: the prompt that it continues, and the two ways between its text and
 `trace</think>answer`, which is what the parser reads.
+
+gpt-oss reads harmony: who it is and how hard it thinks stand in the system message, the task in the developer's. It is
+ChatGPT there, and not the model that is trained on its traces. Published prompts of gpt-oss are laid out so, without
+its chat template, which would put a heading before the task.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mr3.factory.config import Dialect
-from mr3.judging.chat import with_prefix
+from mr3.judging.chat import ChatPrompt
 from mr3.prompts import Rendered
 
 THINK, CLOSE = "<think>", "</think>"
 _ANALYSIS, _FINAL = "<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>final<|message|>"
 _NOISE = ("<|end|>", "<|return|>")
+
+
+class Spoken(Rendered):
+    """A prompt, and what of it says to the model who it is.
+
+    Attributes:
+        identity: the line that the system message begins with; empty where the profile has none.
+        teacher_system: the whole system message of gpt-oss where its trace is forced; empty: its own, in English.
+    """
+
+    identity: str = ""
+    teacher_system: str = ""
 
 
 def forced(prefix: str) -> str:
@@ -26,12 +42,10 @@ def forced(prefix: str) -> str:
 class Speech:
     """One dialect.
 
-    `opening` turns an assistant prefix into what follows the chat template; `parser_text` a completion into
-    `trace</think>answer`; `target` (forced sentence or "", trace, answer) into what a student is taught to write
-    behind a prompt.
+    `parser_text` turns a completion into `trace</think>answer`; `target` (forced sentence or "", trace, answer) into
+    what a student is taught to write behind a prompt.
     """
 
-    opening: Callable[[str, str], str]
     parser_text: Callable[[str], str]
     target: Callable[[str, str, str], str]
 
@@ -46,9 +60,23 @@ def _tagged(separator: str) -> Callable[[str, str, str], str]:
     return target
 
 
-def _harmony_opening(text: str, prefix: str) -> str:
-    sentence = forced(prefix)
-    return f"{text}{_ANALYSIS}{sentence}" if sentence else text
+def harmony_prompt(spoken: Spoken, effort: str, date: str) -> str:
+    """The whole prompt of gpt-oss.
+
+    Args:
+        effort: reasoning effort that its system message names.
+        date: the day that its system message names.
+    """
+    system = spoken.teacher_system or (
+        "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n"
+        f"Current date: {date}\n\nReasoning: {effort}\n\n"
+        "# Valid channels: analysis, commentary, final. Channel must be included for every message."
+    )
+    task = spoken.system.removeprefix(spoken.identity).lstrip("\n") if spoken.identity else spoken.system
+    turns = (("system", system), ("developer", task), ("user", spoken.user))
+    said = "".join(f"<|start|>{role}<|message|>{text}<|end|>" for role, text in turns)
+    sentence = forced(spoken.assistant_prefix)
+    return f"{said}<|start|>assistant" + (f"{_ANALYSIS}{sentence}" if sentence else "")
 
 
 def _harmony_text(completion: str) -> str:
@@ -68,34 +96,39 @@ def _harmony_target(sentence: str, trace: str, answer: str) -> str:
     return f"{begin}{trace}<|end|>{_FINAL}{answer}<|return|>"
 
 
-_TAGS = (with_prefix, lambda text: text)
+def _as_it_is(text: str) -> str:
+    return text
+
+
 SPEECH: dict[Dialect, Speech] = {
-    "qwen3": Speech(*_TAGS, _tagged("\n\n")),
-    "plain": Speech(*_TAGS, _tagged("\n")),
-    "gpt-oss": Speech(_harmony_opening, _harmony_text, _harmony_target),
+    "qwen3": Speech(_as_it_is, _tagged("\n\n")),
+    "plain": Speech(_as_it_is, _tagged("\n")),
+    "gpt-oss": Speech(_harmony_text, _harmony_target),
 }
 
 
 class PromptWriter:
-    """Prompts of one model: its chat template with the template's own arguments, then the opening.
+    """Prompts of one model: its chat template with the template's own arguments, or harmony.
 
-    The template is called on probes once, and from there strings are joined, where that is provably the same.
+    Args:
+        tokenizer: whose chat template is used; harmony needs none.
+        template: arguments of the template; of gpt-oss its `reasoning_effort`.
+        date: the day that a model which is told the date is told: the same row, the same prompt, on any day.
     """
 
-    def __init__(self, tokenizer: Any, dialect: Dialect, template: dict[str, Any], date: str) -> None:
-        from mr3.judging.chat import ChatPrompt
-
-        self._opening = None if dialect in ("qwen3", "plain") else SPEECH[dialect].opening
-        # A template that asks for the date is told a fixed one: the same row, the same prompt, on any day.
+    def __init__(self, tokenizer: Any, dialect: Dialect, template: Mapping[str, Any], date: str) -> None:
+        self._chat: ChatPrompt | None = None
+        self._date, self._effort = date, str(template.get("reasoning_effort", "medium"))
+        if dialect == "gpt-oss":
+            return
         arguments = {**template, "strftime_now": lambda _: date}
-        self._chat = ChatPrompt(_WithArguments(tokenizer, arguments) if dialect == "gpt-oss" or template else tokenizer)
+        self._chat = ChatPrompt(_WithArguments(tokenizer, arguments) if template else tokenizer)
 
-    def __call__(self, rendered: Rendered) -> str:
+    def __call__(self, spoken: Spoken) -> str:
         """The whole prompt."""
-        if self._opening is None:
-            return self._chat.text(rendered)
-        bare = rendered.model_copy(update={"assistant_prefix": ""})
-        return self._opening(self._chat.text(bare), rendered.assistant_prefix)
+        if self._chat is None:
+            return harmony_prompt(spoken, self._effort, self._date)
+        return self._chat.text(spoken)
 
 
 class _WithArguments:

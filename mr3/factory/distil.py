@@ -13,9 +13,9 @@ from msgspec import json
 
 from mr3.factory.asking import AskWorker
 from mr3.factory.config import Asked, AskedModel, Difficulty, FactoryConfig
-from mr3.factory.filters import RIGHT, alignment, correctness, finding, right_of
+from mr3.factory.filters import RIGHT, TraceChecks, alignment, correctness, finding, right_of
 from mr3.factory.funnel import Filter
-from mr3.factory.gather import GROUPS
+from mr3.factory.gather import GROUPS, PLACED
 from mr3.factory.parts import PartWriter, Step, batches_of
 from mr3.factory.progress import counted
 from mr3.factory.rows import SEPARATOR, Head, read_head, told
@@ -23,15 +23,7 @@ from mr3.factory.streaming import stream_parts
 from mr3.inference.store import Store
 
 log = logging.getLogger("mr3.factory")
-GRADED = pa.schema(
-    [
-        ("group", pa.string()),
-        ("language", pa.string()),
-        ("source", pa.string()),
-        ("right", pa.int8()),
-        ("payload", pa.string()),
-    ]
-)
+GRADED = PLACED.append(pa.field("right", pa.int8()))
 UNGRADED = -1
 
 
@@ -41,22 +33,28 @@ def _answers(
     asked = config.asked(model)
     identity = asked.identity()
     folder = store.resolve()
-    known = Store(folder).refresh()
-    log.info("%s is %s; the store %s holds %d answers", asked.name, identity, folder, known)
-    arguments = {
-        "judge": asked.absolute().model_dump(mode="json"),
-        "store": str(folder),
-        "identity": identity,
-        "asks": asks,
-    }
-    yield from counted(stream_parts(parts, AskWorker, arguments, config.stream, config.ray), total, asked.name)
+    with Store(folder) as stored:
+        run, known = stored.open_run(), stored.refresh()
+        log.info("%s is %s; the store %s holds %d answers", asked.name, identity, folder, known)
+        arguments = {
+            "judge": asked.absolute().model_dump(mode="json"),
+            "store": str(folder),
+            "identity": identity,
+            "run": run,
+            "asks": asks,
+        }
+        stream = config.stream_of(model)
+        yield from counted(stream_parts(parts, AskWorker, arguments, stream, config.ray), total, asked.name)
 
 
 def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: int) -> dict[str, Any]:
-    """The teacher under all strategies; rows that are right under the required ones go on, with their verdicts."""
+    """The teacher under all strategies; rows that are right under the required ones, with traces that are fit to
+    learn from, go on with their verdicts."""
     right, aligned = Filter("correctness"), Filter("alignment")
+    checks = TraceChecks(config.traces, config.required)
     outcomes: dict[str, Counter[str]] = {s: Counter() for s in config.strategies}
     accuracy: dict[str, dict[str, list[int]]] = {s: {} for s in config.strategies}
+    tokens: dict[str, list[int]] = {s: [0, 0] for s in config.strategies}
     asks: list[tuple[Asked, int]] = [(s, 1) for s in config.strategies]
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in _answers(config, config.teacher, asks, before.parts, store, total):
@@ -68,6 +66,8 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
                 counts = accuracy[strategy].setdefault(language, [0, 0])
                 counts[0] += found == RIGHT
                 counts[1] += 1
+                tokens[strategy][0] += verdicts[strategy][0]["prompt_tokens"]
+                tokens[strategy][1] += verdicts[strategy][0]["output_tokens"]
             wrong = correctness(findings, config.required)
             if wrong is not None:
                 right.drop(wrong, language, source)
@@ -78,12 +78,15 @@ def distil(config: FactoryConfig, before: Step, step: Step, store: Path, total: 
                 aligned.drop(apart, language, source)
                 continue
             aligned.keep(language, source)
-            writer.add(group=group, payload=payload)
+            if checks.fit(row, verdicts, [s for s, found in findings.items() if found == RIGHT]):
+                kept = payload.rpartition(SEPARATOR)[0]
+                writer.add(group=group, payload=f"{kept}{SEPARATOR}{json.encode(verdicts).decode()}")
     right.details = {
         "strategies": {s: dict(c.most_common()) for s, c in outcomes.items()},
+        "tokens": {s: {"prompts": read, "answers": written} for s, (read, written) in tokens.items()},
         "right_by_language": {s: dict(sorted(table.items())) for s, table in accuracy.items()},
     }
-    return {"filters": [right.as_json(), aligned.as_json()]}
+    return {"filters": [right.as_json(), aligned.as_json(), *checks.filters()]}
 
 
 def _graded(

@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import json
 
 from mr3.artifacts import hash_path
-from mr3.factory.config import FactoryConfig, Translator
+from mr3.factory.config import TRANSLATED, FactoryConfig, Selection, Translator
+from mr3.factory.filters import TraceChecks
 from mr3.factory.funnel import Filter
 from mr3.factory.gather import GROUPS
 from mr3.factory.orders import Keys, permutation, write_in_order
@@ -27,21 +31,31 @@ from mr3.factory.translate import TranslateWorker
 _ENCODED = 256
 
 
-def select(config: FactoryConfig, before: Step, step: Step) -> dict[str, Any]:
-    """Rows in balance: light columns of all rows decide, then the rows are copied past."""
+def balanced(
+    name: str, settings: Selection, seed: int, before: Step, prefer: int = 0
+) -> tuple[Filter, npt.NDArray[np.bool_]]:
+    """Which rows of a step are taken, by light columns of all of them, and the counts of the choice.
+
+    Args:
+        prefer: where rows are graded, those with at most so many right come first.
+
+    Raises:
+        ValueError: when there is no row.
+    """
     names: dict[Cell, int] = {}
     code, right, ties = [], [], []
-    for batch in batches_of(before.parts, ("group", "language", "source", "right")):
+    columns = ["group", "language", "source"]
+    graded = "right" in pq.read_schema(before.parts[0]).names
+    for batch in batches_of(before.parts, [*columns, *(["right"] if graded else [])]):
         cells = zip(batch["language"].to_pylist(), batch["source"].to_pylist(), strict=True)
         code.append(np.fromiter((names.setdefault(c, len(names)) for c in cells), np.int32, batch.num_rows))
-        right.append(batch["right"].to_numpy().astype(np.int8))
-        ties.append(tie_break(config.seed, batch["group"].to_pylist()))
+        right.append(batch["right"].to_numpy().astype(np.int8) if graded else np.zeros(batch.num_rows, np.int8))
+        ties.append(tie_break(seed, batch["group"].to_pylist()))
     if not names:
         raise ValueError("no row is left to choose from: read the funnel of the steps before (work/*/_step.json)")
     codes = np.concatenate(code)
-    prefer = config.difficulty.prefer_right if config.difficulty else 0
-    chosen = choose(list(names), codes, np.concatenate(right), np.concatenate(ties), config.select, prefer)
-    balance, cells_of = Filter("balance"), list(names)
+    chosen = choose(list(names), codes, np.concatenate(right), np.concatenate(ties), settings, prefer)
+    balance, cells_of = Filter(name), list(names)
     for taken in (True, False):
         for number, rows in enumerate(np.bincount(codes[chosen == taken], minlength=len(cells_of))):
             if rows:
@@ -50,6 +64,27 @@ def select(config: FactoryConfig, before: Step, step: Step) -> dict[str, Any]:
                     balance.keep(language, source, int(rows))
                 else:
                     balance.drop("over_quota", language, source, int(rows))
+    return balance, chosen
+
+
+def presample(config: FactoryConfig, settings: Selection, before: Step, step: Step) -> dict[str, Any]:
+    """The rows that the teacher gets."""
+    # Another draw than that of the end: its ties would else favour the same rows.
+    drawn, chosen = balanced("presample", settings, config.seed + 1, before)
+    done = 0
+    with PartWriter(step.begin(), GROUPS) as writer:
+        for batch in batches_of(before.parts, ("group", "payload")):
+            kept = batch.filter(pa.array(chosen[done : done + batch.num_rows]))
+            done += batch.num_rows
+            for row in kept.to_pylist():
+                writer.add(**row)
+    return {"filters": [drawn.as_json()]}
+
+
+def select(config: FactoryConfig, before: Step, step: Step) -> dict[str, Any]:
+    """Rows in balance, harder ones first; how often the student was right goes behind each."""
+    prefer = config.difficulty.prefer_right if config.difficulty else 0
+    balance, chosen = balanced("balance", config.select, config.seed, before, prefer)
     done = 0
     with PartWriter(step.begin(), GROUPS) as writer:
         for batch in batches_of(before.parts, ("group", "right", "payload")):
@@ -63,8 +98,9 @@ def select(config: FactoryConfig, before: Step, step: Step) -> dict[str, Any]:
 def translate(
     config: FactoryConfig, translator: Translator, before: Step, step: Step, store: Path, total: int
 ) -> dict[str, Any]:
-    """Traces of eng-eng in the task's language; a row without one goes on, or is dropped where one is required."""
+    """Traces of tgt-eng in the task's language; a row without one goes on, or is dropped where one is required."""
     made = Filter("translation")
+    checks = TraceChecks(config.traces, ())
     failed: dict[str, int] = {}
     key = hash_path(Path(translator.model)) if Path(translator.model).is_dir() else translator.model
     arguments = {
@@ -73,11 +109,15 @@ def translate(
         "store": str(store.resolve()),
         "seed": config.seed,
     }
-    results = stream_parts(before.parts, TranslateWorker, arguments, config.stream, config.ray)
+    results = stream_parts(before.parts, TranslateWorker, arguments, config.stream_of(translator), config.ray)
     with PartWriter(step.begin(), GROUPS) as writer:
         for group, payload in counted(results, total, "translations"):
-            row, reason = read_head(payload), told(payload)[-1]["reason"]
-            language, source = row["language"], row["source"]
+            row, translated = read_head(payload), told(payload)[-1]
+            language, source, reason = row["language"], row["source"], translated["reason"]
+            if reason is None and checks.is_foreign(translated["trace"], "tgt-tgt-translated", language):
+                reason = "wrong_language"
+                nothing = json.encode({"trace": None, "explanation": None, "reason": reason}).decode()
+                payload = f"{payload.rpartition(SEPARATOR)[0]}{SEPARATOR}{nothing}"
             if reason is not None:
                 failed[reason] = failed.get(reason, 0) + 1
             if reason is not None and config.require_translation:
@@ -85,7 +125,7 @@ def translate(
                 continue
             made.keep(language, source)
             writer.add(group=group, payload=payload)
-    made.details = {"failed": failed}
+    made.details = {"failed": failed, "traces": checks.traces()}
     return {"filters": [made.as_json()]}
 
 
@@ -95,7 +135,7 @@ def _verdicts(payload: str, translated: bool) -> tuple[Row, dict[str, Any], int]
     verdicts = {strategy: samples[0] for strategy, samples in answers.items()}
     if translated and more[0]["reason"] is None:
         changes = {name: more[0][name] for name in ("trace", "explanation")}
-        verdicts["tgt-tgt-translated"] = verdicts["eng-eng"] | changes
+        verdicts["tgt-tgt-translated"] = verdicts[TRANSLATED] | changes
     return read_row(payload), verdicts, right
 
 

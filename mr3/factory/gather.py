@@ -25,12 +25,17 @@ from mr3.factory.rows import make_row
 from mr3.parsing.parsed import encodable
 from mr3.records import Task
 from mr3.sources import Labelled, SetAside, input_texts, open_source
+from mr3.sources.labelled import SetAsideShare
 from mr3.sources.opening import source_name, task_text
 
 log = logging.getLogger("mr3.factory")
 GROUPS = pa.schema([("group", pa.string()), ("payload", pa.string())])
+PLACED = GROUPS.append(pa.field("language", pa.string())).append(pa.field("source", pa.string()))
+"""Groups with what balance is kept over."""
 _BATCH = 2_048
 _SHOWN = 1_000
+_EXAMPLES = 5
+_EXCERPT = 200
 _UNKNOWN = "?"
 
 
@@ -80,30 +85,39 @@ class Gatherer:
         self.read, self.duplicates, self.clean = Filter("read"), Filter("duplicates"), Filter("decontamination")
         self.prompts = Filter("prompts")
         self.set_aside: list[dict[str, str]] = []
-        self._hits: Counter[str] = Counter()
+        self._hits: dict[str, Counter[str]] = {b.name: Counter() for b in index.benchmarks}
+        self._examples: dict[str, list[dict[str, str]]] = {}
         self._ids, self._contents = Seen(), Seen()
-        self._prompter = Prompter(config.profile, config.texts)
+        self._own_language = config.strategies != ["eng-eng"] or config.translator is not None
+        self._prompter = Prompter(config.profile, config.texts, config.speaks_harmony)
 
     def _rows(self) -> Iterator[Labelled]:
         for spec in self._config.sources:
             name = source_name(spec)
-            for row in open_source(spec, self._config.texts, self._config.without):
+            if spec.languages is None:
+                spec = spec.model_copy(update={"languages": self._config.languages})
+            share = SetAsideShare(f"the source {name}")
+            for row in open_source(spec, self._config.texts, self._config.without, self._own_language):
                 if isinstance(row, SetAside):
+                    share.aside(row)
                     self.read.drop(row.kind, _UNKNOWN, name)
                     self._aside(name, row.where, row.reason)
                     continue
                 try:
                     reason = self._twice(row)
                 except UnicodeEncodeError as error:  # a lone surrogate, which JSON can spell and no file takes
+                    share.aside(SetAside(encodable(row.key), str(error), "not_unicode"))
                     self.read.drop("not_unicode", row.task.language, name)
                     self._aside(name, encodable(row.key), str(error))
                     continue
+                share.rows += 1
                 self.read.keep(row.task.language, name)
                 if reason is None:
                     self.duplicates.keep(row.task.language, name)
                     yield row
                 else:
                     self.duplicates.drop(reason, row.task.language, name)
+            share.check(self._config.allow_set_aside)
 
     def _twice(self, row: Labelled) -> str | None:
         if not self._ids.add(row.key.encode()):
@@ -119,16 +133,22 @@ class Gatherer:
                 self._check(batch)
                 batch = []
         self._check(batch)
-        phrases = self._index.set_phrases
-        self.clean.details = {"benchmarks": dict(sorted(self._hits.items())), "set_phrases": phrases}
+        self.clean.details = {
+            "benchmarks": {
+                b.name: {"texts": b.texts, "set_phrases": b.set_phrases, **self._hits[b.name]}
+                for b in self._index.benchmarks
+            },
+            "examples": self._examples,
+        }
 
     def _check(self, batch: list[Labelled]) -> None:
         for row, hit in zip(batch, self._index.check([task_text(r.task) for r in batch]), strict=True):
             language = row.task.language
             if hit is not None:
                 kind, benchmark = hit
-                self._hits[f"{benchmark}: {kind}"] += 1
+                self._hits[benchmark][kind] += 1
                 self.clean.drop(kind, language, row.source)
+                self._show(row, kind, benchmark)
                 continue
             self.clean.keep(language, row.source)
             try:
@@ -138,7 +158,14 @@ class Gatherer:
                 self._aside(row.source, row.key, str(error))
                 continue
             self.prompts.keep(language, row.source)
-            self._writer.add(group=row.key, payload=text)
+            self._writer.add(group=row.key, payload=text, language=language, source=row.source)
+
+    def _show(self, row: Labelled, kind: str, benchmark: str) -> None:
+        """A few of the dropped rows, with what stands in the benchmark."""
+        shown = self._examples.setdefault(f"{benchmark}: {kind}", [])
+        if len(shown) < _EXAMPLES:
+            shared = self._index.shared(task_text(row.task), benchmark)
+            shown.append({"id": row.key, "language": row.task.language, "shared": shared[:_EXCERPT]})
 
     def _aside(self, source: str, where: str, reason: str) -> None:
         if len(self.set_aside) < _SHOWN:
@@ -151,7 +178,7 @@ def gather(config: FactoryConfig, step: Step) -> dict[str, Any]:
     Raises:
         ValueError: when a source or benchmark can't be read, or nothing is left.
     """
-    with PartWriter(step.begin(), GROUPS) as writer:
+    with PartWriter(step.begin(), PLACED) as writer:
         gatherer = Gatherer(config, build_index(config), writer)
         gatherer.run()
     filters = (gatherer.read, gatherer.duplicates, gatherer.clean, gatherer.prompts)

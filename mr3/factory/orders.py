@@ -1,7 +1,9 @@
-"""The six orders of the curriculum (paper, section on curricula): a permutation each, and files rewritten in one.
+"""The orders of the curriculum: a permutation each, and files rewritten in one.
 
-Keys: how many of k answers of the student were right (more is easier), then tokens (shorter is easier). Ties are broken
-by a number drawn from the row's name, so an order is the same in every run.
+Keys: how many of k answers of the student were right (more is easier), then tokens (shorter is easier). Six orders are
+the paper's (section on curricula); `consistency` and `length` take one key each, because length is rarely difficulty
+alone: it can go with the mode or the language, and then rows come in blocks of these. Ties are broken by a number drawn
+from the seed and the row's name, so an order is the same in every run.
 """
 
 from __future__ import annotations
@@ -40,6 +42,8 @@ def permutation(order: Order, keys: Keys) -> Ints:
         "shuffled": (),
         "easy-hard": easy,
         "hard-easy": [-key for key in easy],
+        "consistency": easy[1:],
+        "length": easy[:1],
     }
     kind = order.removeprefix("english-first").removeprefix("-") or "shuffled"
     found: list[npt.NDArray[np.generic]] = [keys.ties, *level[kind]]

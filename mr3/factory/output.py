@@ -15,10 +15,9 @@ import numpy as np
 import pyarrow as pa
 
 from mr3.factory.config import Dialect, FactoryConfig
-from mr3.factory.dialects import SPEECH, PromptWriter, forced
+from mr3.factory.dialects import SPEECH, PromptWriter, Spoken, forced
 from mr3.factory.filters import RIGHT, finding
 from mr3.factory.rows import Row, rendered
-from mr3.prompts import Rendered
 from mr3.records import Strategy
 
 PUBLISHED: dict[Strategy, str] = {
@@ -61,7 +60,7 @@ class RowWriter:
         self._target = SPEECH[config.output.dialect].target
         self._published: dict[Dialect, PromptWriter] = {
             dialect: PromptWriter(
-                tokenizers[place],
+                tokenizers[place] if place is not None else None,
                 dialect,
                 config.teacher.template_arguments if dialect == config.teacher.dialect else {},
                 config.teacher.date,
@@ -128,14 +127,12 @@ class RowWriter:
         self._names = self._names or self.schema.names
         return self._names
 
-    def _add_conversation(self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, completion: str) -> None:
+    def _add_conversation(self, wide: dict[str, Any], strategy: Strategy, shown: Spoken, completion: str) -> None:
         prefix = shown.assistant_prefix if forced(shown.assistant_prefix) else ""
         for part, text in zip(_PARTS, (shown.system, shown.user, prefix, completion), strict=True):
             wide[text_column(strategy, part)] = text
 
-    def _add_published(
-        self, wide: dict[str, Any], strategy: Strategy, shown: Rendered, trace: str, answer: str
-    ) -> None:
+    def _add_published(self, wide: dict[str, Any], strategy: Strategy, shown: Spoken, trace: str, answer: str) -> None:
         told, teacher = PUBLISHED[strategy], self._config.teacher.name
         sentence = forced(shown.assistant_prefix)
         bare = shown if sentence else shown.model_copy(update={"assistant_prefix": ""})

@@ -11,8 +11,8 @@ from typing import Any, TypedDict, cast
 
 from msgspec import json
 
+from mr3.factory.dialects import Spoken
 from mr3.factory.prompting import Prompter, Shown
-from mr3.prompts import Rendered
 from mr3.records import Strategy
 from mr3.sources.labelled import Labelled
 
@@ -70,10 +70,16 @@ def read_row(payload: str) -> Row:
     return cast("Row", {**json.decode(head), "prompts": json.decode(prompts)})
 
 
-def rendered(row: Row, strategy: Strategy) -> Rendered:
+def rendered(row: Row, strategy: Strategy) -> Spoken:
     """Messages and assistant prefix under a strategy; translated traces are taught behind the prompt of tgt-tgt."""
     shown = row["prompts"]["tgt-tgt" if strategy == "tgt-tgt-translated" else strategy]
-    return Rendered(system=shown["system"], user=shown["user"], assistant_prefix=shown["prefix"])
+    return Spoken(
+        system=shown["system"],
+        user=shown["user"],
+        assistant_prefix=shown["prefix"],
+        identity=shown["identity"],
+        teacher_system=shown["teacher_system"],
+    )
 
 
 def told(payload: str) -> list[Any]:

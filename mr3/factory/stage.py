@@ -2,22 +2,24 @@
 
 Out: `sft/STRATEGY/ORDER.parquet` (TRL's prompt-completion rows), `published.parquet` (the published columns),
 `funnel.json` and `funnel.md`, `set_aside.json`. Every step is a folder under `work/`; Ctrl-C and the same command
-go on after the last whole step, and answers of models are in the store.
+go on after the last whole step, and answers of models are in the store. `--dry-run` prints what the models would be
+asked and what it would cost.
 """
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import StageRun, read_json, stage_run, write_atomic, write_json
+from mr3.artifacts import StageRun, stage_run, write_atomic, write_json
 from mr3.collection import collect_rarely
 from mr3.factory.config import FactoryConfig
 from mr3.factory.funnel import Filter, check_funnel, table
 from mr3.factory.parts import Step
-from mr3.sources import SourceSpec, pin_source, source_files
+from mr3.sources import source_files
 from mr3.stage import stage_main
 
 log = logging.getLogger("mr3.factory")
@@ -49,67 +51,53 @@ class _Line:
         return self.filters[-1].rows_out
 
 
-def pinned(config: FactoryConfig, file: Path) -> tuple[FactoryConfig, dict[str, str]]:
-    """The config with every hub set at one commit; what was looked up is kept: a run that goes on reads the same rows.
-
-    Raises:
-        ValueError: when a set's commit can't be asked for.
-    """
-    known: dict[str, str] = read_json(file) if file.is_file() else {}
-
-    def pin(specs: list[SourceSpec]) -> list[SourceSpec]:
-        found = [pin_source(spec, known) for spec in specs]
-        write_json(file, known)
-        return found
-
-    clean = config.decontaminate.model_copy(update={"benchmarks": pin(config.decontaminate.benchmarks)})
-    return config.model_copy(update={"sources": pin(config.sources), "decontaminate": clean}), known
-
-
 def _make(config: FactoryConfig, run: StageRun) -> None:
     from transformers import AutoTokenizer
 
     from mr3.factory.distil import distil, grade, ungraded
-    from mr3.factory.finish import select, translate, write_orders, write_rows
+    from mr3.factory.finish import presample, select, translate, write_orders, write_rows
     from mr3.factory.gather import gather
     from mr3.factory.output import RowWriter
 
     collect_rarely()
     out = run.folder
-    config, revisions = pinned(config, out / "work" / "revisions.json")
     line = _Line(out / "work")
     store = config.store or out / "store"
     tasks = line.step("1-tasks", lambda s: gather(config, s))
-    traces = line.step("2-traces", lambda s: distil(config, tasks, s, store / "teacher", line.rows))
+    if (drawn := config.presample) is not None:
+        everything = tasks
+        tasks = line.step("2-drawn", lambda s: presample(config, drawn, everything, s))
+    traces = line.step("3-traces", lambda s: distil(config, tasks, s, store / "teacher", line.rows))
     difficulty, translator = config.difficulty, config.translator
     if difficulty is not None:
-        graded = line.step("3-graded", lambda s: grade(config, difficulty, traces, s, store / "student", line.rows))
+        graded = line.step("4-graded", lambda s: grade(config, difficulty, traces, s, store / "student", line.rows))
     else:
-        graded = line.step("3-graded", lambda s: ungraded(traces, s))
-    chosen = line.step("4-chosen", lambda s: select(config, graded, s))
+        graded = line.step("4-graded", lambda s: ungraded(traces, s))
+    chosen = line.step("5-chosen", lambda s: select(config, graded, s))
     if translator is not None:
         folder = store / "translations"
         before = chosen
-        chosen = line.step("5-translated", lambda s: translate(config, translator, before, s, folder, line.rows))
+        chosen = line.step("6-translated", lambda s: translate(config, translator, before, s, folder, line.rows))
     own = config.output.tokenizer
-    places = {*([own] if own else []), *config.output.prompts.values()}
+    places = {place for place in (own, *config.output.prompts.values()) if place is not None}
     tokenizers = {place: AutoTokenizer.from_pretrained(place) for place in sorted(places)}
-    rows = line.step("6-rows", lambda s: write_rows(config, chosen, s, tokenizers))
+    rows = line.step("7-rows", lambda s: write_rows(config, chosen, s, tokenizers))
     files = write_orders(config, rows, out, RowWriter(config, tokenizers).published_columns)
     check_funnel(line.filters)
     write_json(out / "funnel.json", [f.report() for f in line.filters])
     write_atomic(out / "funnel.md", table(line.filters).encode())
     write_json(out / "set_aside.json", line.about["1-tasks"]["set_aside"])
     log.info("%s", table(line.filters))
-    told = {k: v for k, v in line.about["6-rows"].items() if k != "filters"}
+    told = {k: v for k, v in line.about["7-rows"].items() if k != "filters"}
     counts = [{"filter": f.name, "in": f.rows_in, "out": f.rows_out} for f in line.filters]
-    run.metrics.update(told, funnel=counts, files=files, revisions=revisions)
+    run.metrics.update(told, funnel=counts, files=files)
 
 
 def _inputs(config: FactoryConfig) -> list[str | Path]:
     """What decides the rows beside the config: local files and models."""
     specs = [*config.sources, *config.decontaminate.benchmarks]
     models = [config.teacher.model, *([config.difficulty.student.model] if config.difficulty else [])]
+    models += [config.translator.model] if config.translator else []
     return [*(file for spec in specs for file in source_files(spec)), *models]
 
 
@@ -119,6 +107,11 @@ def run(config: FactoryConfig) -> None:
     Raises:
         ValueError: when a source, model or text is not there, or no row is left.
     """
+    if config.dry_run:
+        from mr3.factory.dry_run import dry_run
+
+        print(dry_run(config))
+        return
     for model in (config.teacher, *([config.difficulty.student] if config.difficulty else [])):
         config.asked(model)  # a card that does not fit is an error now, not after an hour
     with stage_run("factory", config, _inputs(config)) as stage:
@@ -128,8 +121,10 @@ def run(config: FactoryConfig) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`mr3 data --config FILE`."""
-    return stage_main("data", FactoryConfig, run, argv, __doc__)
+    """`mr3 data --config FILE [--dry-run]`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    words = ["--dry_run=true" if word == "--dry-run" else word for word in words]
+    return stage_main("data", FactoryConfig, run, words, __doc__)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mr3.factory.parts import batches_of
+from mr3.inference.stored_work import end_tasks
 from mr3.inference.stream import StreamSettings, stream_groups
 
 _WINDOW = 8_192
@@ -44,16 +45,10 @@ def _here(parts: Sequence[Path], worker: type, arguments: dict[str, Any], settin
             for answer in loop.run_until_complete(ask(found)):
                 yield from zip(answer["group"], answer["payload"], strict=True)
     finally:
-        loop.run_until_complete(_end(asyncio.all_tasks(loop)))
+        # What an interrupt left at work ends here, and not when the loop is gone.
+        loop.run_until_complete(end_tasks(asyncio.all_tasks(loop)))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
-
-
-async def _end(left: set[asyncio.Task[Any]]) -> None:
-    """What an interrupt left at work ends here, and not when the loop is gone."""
-    for task in left:
-        task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
 
 
 def stream_parts(

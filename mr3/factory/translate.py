@@ -14,14 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from mr3.factory.config import Translator
+from mr3.factory.config import TRANSLATED, Translator
 from mr3.factory.rows import SEPARATOR, read_head, told
 from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.inference.generate_worker import GenerateWorker
+from mr3.languages import ALL, canonical, language
 from mr3.records import stable_hash
 
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s+")
-_PROMPT = """Translate the text below into the language with the ISO 639 code {language}. Keep its tone, structure, \
+_PROMPT = """Translate the text below into {language}. Keep its tone, structure, \
 line breaks and length. Leave these words exactly as they are: {keep}. Write the translation and nothing else.
 
 {text}"""
@@ -54,6 +55,12 @@ def _sentences(line: str, behind: str, most: int) -> list[tuple[str, str]]:
     for begin, end in pairwise(cuts):
         found += [(line[i : min(i + most, end)], "") for i in range(begin, end, most)]
     return [*found[:-1], (found[-1][0], behind)] if found else [("", behind)]
+
+
+def language_name(code: str) -> str:
+    """The language's English name, which models know better than its code; the code of a language unknown here."""
+    known = canonical(code)
+    return language(known).name if known in ALL else code
 
 
 def lost_words(source: str, translation: str, keep: Sequence[str]) -> list[str]:
@@ -99,34 +106,34 @@ class TranslateWorker:
         )
         self._inner = GenerateWorker(engine, model_key, store)
 
-    def _request(self, language: str, text: str) -> dict[str, Any]:
-        asked = _PROMPT.format(language=language, keep=", ".join(self._settings.keep), text=text)
+    def _request(self, code: str, text: str) -> dict[str, Any]:
+        asked = _PROMPT.format(language=language_name(code), keep=", ".join(self._settings.keep), text=text)
         prompt: str = self._tokenizer.apply_chat_template(
             [{"role": "user", "content": asked}], tokenize=False, add_generation_prompt=True, enable_thinking=False
         )
-        identity = stable_hash("translate", language, text)
+        identity = stable_hash("translate", code, text)
         sampling = self._settings.sampling.model_copy(update={"seed": int(stable_hash(self._seed, identity)[:7], 16)})
         return Request(id=identity, prompt=prompt, sampling=sampling).model_dump(mode="json")
 
     def _pieces(self, payload: str) -> tuple[str, list[tuple[str, str]]]:
-        language, verdict = read_head(payload)["language"], told(payload)[0]["eng-eng"][0]
+        code, verdict = read_head(payload)["language"], told(payload)[0][TRANSLATED][0]
         if verdict["trace"] is None or verdict["explanation"] is None:
-            return language, []
-        return language, [*chunks(verdict["trace"], self._settings.chunk_chars), (verdict["explanation"], "")]
+            return code, []
+        return code, [*chunks(verdict["trace"], self._settings.chunk_chars), (verdict["explanation"], "")]
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of rows. English rows are their own translation."""
         pieces = [self._pieces(payload) for payload in batch["payload"]]
         requests = [
-            [] if language == "en" else [self._request(language, text) for text, _ in found if text.strip()]
-            for language, found in pieces
+            [] if code == "en" else [self._request(code, text) for text, _ in found if text.strip()]
+            for code, found in pieces
         ]
         asked = {"group": batch["group"], "payload": [json.dumps({"requests": r}) for r in requests]}
         answers = await self._inner(asked)
         payloads = []
-        for payload, (language, found), answer in zip(batch["payload"], pieces, answers["payload"], strict=True):
+        for payload, (code, found), answer in zip(batch["payload"], pieces, answers["payload"], strict=True):
             completions = [Completion.model_validate(c) for c in json.loads(answer)["completions"]]
-            made = assemble(found, None if language == "en" else completions, self._settings.keep)
+            made = assemble(found, None if code == "en" else completions, self._settings.keep)
             payloads.append(payload + SEPARATOR + json.dumps(made, ensure_ascii=False))
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}
 

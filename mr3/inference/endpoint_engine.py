@@ -6,14 +6,9 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from mr3.inference.engine import Completion, EngineConfig, Request, time_limit
+from mr3.inference.engine import Completion, EngineConfig, Request, prompt_size, time_limit
 
 _MOST_AT_ONCE = 64
-
-
-def _tokens(request: Request) -> int:
-    """At most so many prompt tokens: without a tokenizer a byte counts as one."""
-    return len(request.prompt_ids or (request.prompt or "").encode())
 
 
 class EndpointEngine:
@@ -37,11 +32,13 @@ class EndpointEngine:
     async def _one(self, request: Request) -> Completion:
         from openai import APITimeoutError, OpenAIError
 
-        limit = time_limit(self.config, _tokens(request), request.sampling)
+        limit = time_limit(self.config, prompt_size(request), request.sampling)
         try:
             async with self._gate:
-                return await self._ask(request, limit)
-        except APITimeoutError:
+                # The client's own limit is one of silence, and begins anew with each retry.
+                async with asyncio.timeout(limit):
+                    return await self._ask(request, limit)
+        except (APITimeoutError, TimeoutError):
             error = f"no answer in {limit:.0f} s, the limit for its tokens"
             return Completion(id=request.id, finish="timed_out", error=error)
         except OpenAIError as error:

@@ -46,6 +46,7 @@ class EngineConfig(BaseModel):
     host: str | None = Field(
         None, description="name of a Ray actor that holds the engine and serves later stages; one process per name"
     )
+    silence_s: float = Field(120.0, gt=0, description="a host that gives no sign of life for so long is replaced")
 
     @field_validator("backend")
     @classmethod
@@ -85,6 +86,11 @@ class Request(BaseModel):
     sampling: Sampling
 
 
+def prompt_size(request: Request) -> int:
+    """At most so many prompt tokens: without a tokenizer a byte counts as one."""
+    return len(request.prompt_ids or (request.prompt or "").encode("utf-8", "surrogatepass"))
+
+
 class TokenLogprobs(BaseModel):
     """Top-k alternatives at one generated position: token text -> logprob."""
 
@@ -107,6 +113,10 @@ class Completion(BaseModel):
 
 class EngineDead(RuntimeError):
     """The engine broke or hangs; the process that holds it must be replaced."""
+
+
+class HostDied(EngineDead):
+    """The process that held the engine died, and another takes its place: this process may ask again."""
 
 
 class Engine(Protocol):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from mr3.inference.engine import Completion, EngineConfig, EngineDead, Request
+from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.inference.hosts import open_engine
+from mr3.inference.session import in_actor
 from mr3.inference.store import Store
+from mr3.inference.stored_work import Made, StoredWork
 from mr3.records import stable_hash
+
+_PASSING = ("failed", "timed_out")
+"""An engine that failed or was late may answer in the next run."""
 
 
 def request_key(model: str, request: Request) -> str:
@@ -20,32 +25,29 @@ def request_key(model: str, request: Request) -> str:
 
 
 class GenerateWorker:
-    """Payload `{"requests": [...]}` becomes `{"completions": [...]}`; whole groups are kept or made anew."""
+    """Payload `{"requests": [...]}` becomes `{"completions": [...]}`. A request that kills engines ends as `failed`."""
 
-    def __init__(self, engine: EngineConfig, model_key: str, store: str | None = None) -> None:
-        self._engine = open_engine(engine)
+    def __init__(self, engine: EngineConfig, model_key: str, store: str, run: str | None = None) -> None:
+        self.engine = open_engine(engine)
         self._key = model_key
-        self._store = Store(store) if store else None
+        self._work = StoredWork[Request](Store(store, run), self, ends_process=in_actor())
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of groups."""
         groups = [[Request.model_validate(r) for r in json.loads(p)["requests"]] for p in batch["payload"]]
-        requests = [r for group in groups for r in group]
-        keys = [request_key(self._key, r) for r in requests]
-        done = self._store.lookup(keys) if self._store else {}
-        todo = [(k, r) for k, r in zip(keys, requests, strict=True) if k not in done]
-        if todo:
-            made = await self._generate([r for _, r in todo])
-            new = {k: c.model_dump_json() for (k, _), c in zip(todo, made, strict=True) if c.finish != "failed"}
-            done |= {k: c.model_dump_json() for (k, _), c in zip(todo, made, strict=True)}
-            if self._store:
-                self._store.write(new)
-        answers = iter(done[k] for k in keys)
-        payloads = ['{"completions": [' + ",".join(next(answers) for _ in group) + "]}" for group in groups]
+        keyed = [[(request_key(self._key, r), r) for r in group] for group in groups]
+        answers = await self._work.ask({key: r for group in keyed for key, r in group})
+        payloads = ['{"completions": [' + ",".join(answers.results[key] for key, _ in group) + "]}" for group in keyed]
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}
 
-    async def _generate(self, requests: list[Request]) -> list[Completion]:
-        try:
-            return await self._engine.generate(requests)
-        except EngineDead:
-            os._exit(1)
+    async def make(self, items: Sequence[Request], deaths: Sequence[int]) -> list[Made]:
+        """As the engine does."""
+        made = await self.engine.generate(items)
+        return [
+            Made(c.model_copy(update={"attempts": c.attempts + n}).model_dump_json(), c.finish not in _PASSING)
+            for c, n in zip(made, deaths, strict=True)
+        ]
+
+    def give_up(self, item: Request, reason: str, deaths: int) -> str:
+        """The completion of a request that kills engines."""
+        return Completion(id=item.id, finish="failed", error=reason, attempts=deaths).model_dump_json()

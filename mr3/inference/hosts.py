@@ -9,16 +9,25 @@ from __future__ import annotations
 import asyncio
 import gc
 import importlib
+import logging
 import os
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, Request
+from mr3.inference.bounds import BoundedEngine
+from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, HostDied, Request
+from mr3.inference.liveness import LOOKS
+from mr3.inference.session import NAMESPACE
 from mr3.records import stable_hash
 
+log = logging.getLogger("mr3.inference")
 _PREFIX = "engine-host-"
+_PING = "ping"
+_AGAIN_S = 0.5
+_START_S = 300.0
 KEPT = 2
 """Engines that one host keeps, so that two policies can be compared, or two judges."""
 
@@ -73,10 +82,11 @@ class EngineHost:
     """The actor's class."""
 
     def __init__(self) -> None:
-        from mr3.inference.vllm_engine import VLLMEngine
-
-        self._engines = EngineCache(VLLMEngine)
+        self._engines = EngineCache(_engine_here)
         self._building = asyncio.Lock()
+
+    def ping(self) -> None:
+        """A sign of life, from a thread that engines don't block."""
 
     async def generate(self, key: str, config: EngineConfig, requests: list[Request]) -> list[Completion]:
         """As the engine does; a dead engine ends the process, so that Ray replaces the actor."""
@@ -91,46 +101,103 @@ class EngineHost:
 
 
 class RemoteEngine:
-    """An engine in a named host."""
+    """An engine in a host; a host that dies or freezes is replaced, and its callers hear of it."""
 
     takes_text = False
 
-    def __init__(self, handle: Any, config: EngineConfig) -> None:
-        self._handle, self._config = handle, config
+    def __init__(self, handle: Any, config: EngineConfig, silence_s: float, own: bool = False) -> None:
+        self._handle, self._config, self._silence_s, self._own = handle, config, silence_s, own
         self._key = engine_key(config)
+        self._started = False
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """One call for the whole batch."""
-        answers: list[Completion] = await self._handle.generate.remote(self._key, self._config, list(requests))
-        return answers
+        """One call for the whole batch. It takes as long as the host lives and its engine's own limits allow.
+
+        Raises:
+            HostDied: when the host died with the requests, or froze.
+            ValueError: when the engine refuses its settings.
+        """
+        from ray.exceptions import RayActorError, RayTaskError
+
+        await self._alive()
+        call = self._handle.generate.remote(self._key, self._config, list(requests))
+        answers: asyncio.Future[list[Completion]] = asyncio.ensure_future(_answer(call))
+        try:
+            while not (await asyncio.wait({answers}, timeout=self._silence_s / LOOKS))[0]:
+                await self._alive()
+            return await answers
+        except RayTaskError as error:
+            if isinstance(error.cause, ValueError):
+                raise ValueError(str(error.cause)) from error
+            raise
+        except RayActorError as error:
+            raise HostDied(f"the process of the engine died ({type(error).__name__})") from error
+        finally:
+            answers.cancel()
+
+    async def _alive(self) -> None:
+        """Wait for a sign of life, also of a host that is just being started again; replace one that gives none."""
+        import ray
+        from ray.exceptions import ActorUnavailableError
+
+        begun = time.monotonic()
+        while (left := begun + self._patience() - time.monotonic()) > 0:
+            ping = self._handle.ping.options(concurrency_group=_PING).remote()
+            try:
+                await asyncio.wait_for(_answer(ping), left)
+                self._started = True
+                return
+            except ActorUnavailableError:
+                self._started = False
+                await asyncio.sleep(_AGAIN_S)
+            except TimeoutError:
+                break
+        told = f"the process of the engine gave no sign of life for {self._patience():g} s"
+        log.warning("%s: it is replaced", told)
+        ray.kill(self._handle, no_restart=False)
+        self._started = False
+        raise HostDied(told)
+
+    def _patience(self) -> float:
+        """Seconds of silence that are borne; a process that is being started may take longer."""
+        return self._silence_s if self._started else max(self._silence_s, _START_S)
 
     def close(self) -> None:
-        """The host stays for others."""
+        """A host that others share stays for them."""
+        if self._own:
+            import ray
+
+            ray.kill(self._handle)
+
+
+async def _answer(call: Any) -> Any:
+    return await call
+
+
+_DETACHED = {"namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
 
 
 def hosted_engine(config: EngineConfig) -> RemoteEngine:
-    """This engine in the host that the config names, which is started if it is not there."""
+    """This engine in a process of its own: the host that the config names, which is started if it is not there.
+
+    Where it names none, the host is the caller's alone, and ends when it is closed.
+    """
     import ray
 
-    from mr3.inference.session import NAMESPACE
-
-    host = config.host
-    assert host is not None
     # The host may have another working directory.
     places = {"model": config.model, "adapter": config.adapter}
-    config = config.model_copy(update={k: str(Path(v).resolve()) for k, v in places.items() if v and Path(v).is_dir()})
-    handle = ray.remote(EngineHost).options(
-        name=_PREFIX + host,
-        namespace=NAMESPACE,
-        lifetime="detached",
-        get_if_exists=True,
+    absolute = {k: str(Path(v).resolve()) for k, v in places.items() if v and Path(v).is_dir()}
+    named = {} if config.host is None else {"name": _PREFIX + config.host, **_DETACHED}
+    handle = ray.remote(concurrency_groups={_PING: 1})(EngineHost).options(
+        **named,
         num_cpus=1,
         max_restarts=-1,
-        max_task_retries=2,
         max_concurrency=64,
         runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}},
     )
-    return RemoteEngine(handle.remote(), config.model_copy(update={"host": None}))
+    default = EngineConfig.model_fields["silence_s"].default  # how long a caller waits makes no other engine
+    inside = config.model_copy(update={**absolute, "host": None, "silence_s": default})
+    return RemoteEngine(handle.remote(), inside, config.silence_s, own=config.host is None)
 
 
 def _custom_engine(config: EngineConfig) -> Engine:
@@ -144,8 +211,15 @@ def _custom_engine(config: EngineConfig) -> Engine:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"can't load the backend {config.backend!r}: {error}") from error
-    engine: Engine = found(config)
-    return engine
+    return BoundedEngine(found(config), config)
+
+
+def _engine_here(config: EngineConfig) -> Engine:
+    if config.backend != "vllm":
+        return _custom_engine(config)
+    from mr3.inference.vllm_engine import VLLMEngine
+
+    return VLLMEngine(config)
 
 
 def open_engine(config: EngineConfig) -> Engine:
@@ -158,10 +232,4 @@ def open_engine(config: EngineConfig) -> Engine:
         from mr3.inference.endpoint_engine import EndpointEngine
 
         return EndpointEngine(config)
-    if config.host is not None:
-        return hosted_engine(config)
-    if config.backend != "vllm":
-        return _custom_engine(config)
-    from mr3.inference.vllm_engine import VLLMEngine
-
-    return VLLMEngine(config)
+    return _engine_here(config) if config.host is None else hosted_engine(config)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+from mr3.inference.liveness import SessionLost
 
 log = logging.getLogger("mr3.inference")
 NAMESPACE = "mr3"
@@ -16,6 +21,17 @@ OBJECT_STORE_BYTES = 1 << 30
 """What flows between our actors is text: Ray's own choice, a third of the memory, would fill up on a long run."""
 BLOCK_BYTES = 8 << 20
 """A block of Ray Data. Its own choice, 128 MB, is what each of its processes holds of a long pool, more than once."""
+
+
+_SHUTDOWN_S = 20.0
+_RECONNECT_S = "180"
+"""Ray itself ends a driver that can't reach the head (GCS) for 60 s; `liveness` says so earlier, in words."""
+
+
+def in_actor() -> bool:
+    """Whether this process is a Ray actor: one that Ray replaces when it ends."""
+    ray = sys.modules.get("ray")
+    return ray is not None and ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None
 
 
 def _start(cpus: int, settings: dict[str, Any]) -> None:
@@ -53,6 +69,7 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", _RECONNECT_S)
     import ray
 
     if ray.is_initialized():
@@ -69,7 +86,26 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     context.target_max_block_size = BLOCK_BYTES
     context.memory_usage_poll_interval_s = None  # else a thread per task that reads the process's memory maps
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    lost = False
     try:
         yield ray.get_runtime_context().gcs_address
+    except SessionLost:
+        lost = True
+        raise
     finally:
-        ray.shutdown()
+        if lost:  # a shutdown can hang now, or end this process before it has said why
+            atexit.unregister(ray.shutdown)
+        else:
+            _shut_down()
+
+
+def _shut_down() -> None:
+    """`ray.shutdown` in bounded time: it can wait for ever for a part of the session that hangs."""
+    import ray
+
+    ending = threading.Thread(target=ray.shutdown, name="ray-shutdown", daemon=True)
+    ending.start()
+    ending.join(_SHUTDOWN_S)
+    if ending.is_alive():
+        log.warning("the Ray session does not end: its processes are left to themselves")
+        atexit.unregister(ray.shutdown)  # it would hang there again

@@ -1,229 +1,264 @@
-"""The exactly-once store: results by id in Parquet parts, each part whole or absent.
+"""The exactly-once store: results by id, shared by any number of runs, processes and machines.
 
-A part is written to a temporary name, synced and renamed. An SQLite index (id -> part) is derived from the parts: it
-keeps lookups off every process's memory, can be deleted, and is one per machine, so that actors on several machines
-share the parts alone (file locks on network drives are not to be trusted). Where two parts hold one id, the first
-in the index wins, so every id is read once. Start marks tell what was with an engine when it died.
+Results lie in numbered parts (`parts`), of which the first that holds an id has its result: for all readers, for good.
+Who writes is told the winners, and answers with them. A derived index (`index`) finds the part of an id, and marks
+(`marks`) say what is with whose engine: so that two runs seldom judge the same, and a death is known by what it left.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import os
 import platform
-import sqlite3
-import time
-import uuid
+import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from mr3.files import clock_of, disk_trouble
+from mr3.inference.index import BrokenIndex, Index
+from mr3.inference.marks import Deaths, Marks
+from mr3.inference.parts import PartLog, open_folder
 
-_SCHEMA = pa.schema([("id", pa.string()), ("payload", pa.string())])
+__all__ = ["Claim", "Deaths", "Store"]
 _STALE_SECONDS = 3_600
 _CACHED_PARTS = 64
-_CHUNK = 500
-_WAIT_S = 120.0
-_TABLES = """
-CREATE TABLE IF NOT EXISTS parts (part INTEGER PRIMARY KEY, name TEXT UNIQUE);
-CREATE TABLE IF NOT EXISTS ids (id TEXT PRIMARY KEY, part INTEGER) WITHOUT ROWID;
-"""
+T = TypeVar("T")
 
 
-@dataclass
-class Deaths:
-    """How many engines died with an id: in all, with nothing beside its group, and with nothing beside itself."""
+@dataclass(frozen=True)
+class Claim:
+    """What came of marking ids: `mine` are to be made now, `stored` were made before, others are with another run."""
 
-    all: int = 0
-    alone: int = 0
-    single: int = 0
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    mark: Path
+    mine: frozenset[str]
+    stored: Mapping[str, str]
 
 
 class Store:
-    """Results by id. One driver calls `refresh`; any number of processes look up and write."""
+    """Results by id. Any number of processes look up and write, several threads of one included.
 
-    def __init__(self, folder: str | Path) -> None:
+    Args:
+        run: the run for which this process works, as its driver's `open_run` named it; None for one of its own.
+
+    Raises:
+        ValueError: here and by every method, when the folder can't be used; what to do is in the message.
+    """
+
+    def __init__(self, folder: str | Path, run: str | None = None) -> None:
         self.folder = Path(folder)
-        self.parts = self.folder / "parts"
-        self.marks = self.folder / "marks"
-        for path in (self.parts, self.marks):
-            path.mkdir(parents=True, exist_ok=True)
-        self._index = self.folder / f"index-{platform.node() or 'local'}.sqlite"
-        self._reader: sqlite3.Connection | None = None
-        self._cache: OrderedDict[str, dict[str, str]] = OrderedDict()
+        self._lock = threading.RLock()
+        self._cache: OrderedDict[int, dict[str, str]] = OrderedDict()
+        with self._trouble():
+            open_folder(self.folder)
+            self._log = PartLog(self.folder)
+            self._index = Index(self.folder / f"index-{platform.node() or 'local'}.sqlite")
+            self._marks = Marks(self.folder, run)
 
-    def refresh(self) -> int:
-        """Sweep torn files and old marks, bring the index up to date, and return the number of ids."""
-        self._sweep()
-        return self.catch_up()
+    def __enter__(self) -> Store:
+        return self
 
-    def catch_up(self) -> int:
-        """Bring this machine's index up to date with the parts; return the number of ids."""
-        try:
-            return self._index_parts()
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):  # locked, or no space: not the index's fault
-                raise
-            self._forget_index()
-            return self._index_parts()
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
-    def _index_parts(self) -> int:
-        with closing(sqlite3.connect(self._index, timeout=_WAIT_S)) as db:
-            # The index can be made again, so it need not survive a power cut; ids come in random order, and a
-            # page cache that holds the upper levels of the tree keeps their insertion linear.
-            db.executescript("PRAGMA synchronous=OFF; PRAGMA cache_size=-131072;" + _TABLES)
-            with db:
-                db.execute("BEGIN IMMEDIATE")
-                existing = {path.name for path in self.parts.glob("*.parquet")}
-                known = {name for (name,) in db.execute("SELECT name FROM parts")}
-                if known - existing:  # parts were taken away: what the index says of them is wrong
-                    db.execute("DELETE FROM parts")
-                    db.execute("DELETE FROM ids")
-                    known = set()
-                for name in sorted(existing - known):
-                    ids = pq.read_table(self.parts / name, columns=["id"]).column("id").to_pylist()
-                    part = db.execute("INSERT INTO parts (name) VALUES (?)", (name,)).lastrowid
-                    db.executemany("INSERT OR IGNORE INTO ids VALUES (?, ?)", ((i, part) for i in sorted(ids)))
-            (count,) = db.execute("SELECT COUNT(*) FROM ids").fetchone()
-        self._close_reader()
-        return int(count)
-
-    def _forget_index(self) -> None:
-        self._close_reader()
-        self._index.unlink(missing_ok=True)
-
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-    def _sweep(self) -> None:
-        for path in self.parts.glob(".*.tmp"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
-        for path in self.marks.iterdir():
-            path.unlink(missing_ok=True)
-
-    def count(self) -> int:
-        """Distinct ids in the index."""
-        if not self._index.is_file():
-            return 0
-        (count,) = self._db().execute("SELECT COUNT(*) FROM ids").fetchone()
-        return int(count)
-
-    def _db(self) -> sqlite3.Connection:
-        if self._reader is None:
-            uri = f"{self._index.resolve().as_uri()}?mode=ro"
-            self._reader = sqlite3.connect(uri, uri=True, check_same_thread=False, timeout=_WAIT_S)
-        return self._reader
-
-    def lookup(self, ids: Sequence[str]) -> dict[str, str]:
-        """Payloads of the ids that are in the index; ids without one are absent from the answer."""
-        found: dict[str, str] = {}
-        if not self._index.is_file():
-            return found
-        by_part: dict[str, list[str]] = {}
-        for start in range(0, len(ids), _CHUNK):
-            chunk = ids[start : start + _CHUNK]
-            marks = ",".join("?" * len(chunk))
-            query = f"SELECT ids.id, parts.name FROM ids JOIN parts USING (part) WHERE ids.id IN ({marks})"
-            for key, name in self._db().execute(query, chunk):
-                by_part.setdefault(name, []).append(key)
-        for name, keys in by_part.items():
-            rows = self._part(name)
-            found |= {key: rows[key] for key in keys}
-        return found
-
-    def _part(self, name: str) -> dict[str, str]:
-        if name not in self._cache:
-            table = pq.read_table(self.parts / name)
-            rows: dict[str, str] = {}
-            for key, payload in zip(table["id"].to_pylist(), table["payload"].to_pylist(), strict=True):
-                rows.setdefault(key, payload)
-            self._cache[name] = rows
-            if len(self._cache) > _CACHED_PARTS:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(name)
-        return self._cache[name]
-
-    def write(self, rows: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
-        """Store id -> payload as one part, whole or not at all. Nothing is written for no rows.
-
-        Raises:
-            ValueError: when the disk is full; what was stored before stays, and the same run goes on later.
-        """
-        pairs = list(rows.items() if isinstance(rows, Mapping) else rows)
-        if not pairs:
-            return
-        table = pa.Table.from_pydict({"id": [k for k, _ in pairs], "payload": [v for _, v in pairs]}, schema=_SCHEMA)
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}"
-        temporary = self.parts / f".{name}.tmp"
-        with self._room(temporary):
-            with temporary.open("wb") as out:
-                pq.write_table(table, out, compression="zstd")
-                out.flush()
-                os.fsync(out.fileno())
-            os.replace(temporary, self.parts / f"{name}.parquet")
-            _sync_folder(self.parts)
+    def close(self) -> None:
+        """This process is done: its claims end."""
+        with self._trouble():
+            self._marks.close()
+            self._index.close()
 
     @contextmanager
-    def _room(self, file: Path) -> Iterator[None]:
-        """A full disk as an error that says what to do, and without the torn file."""
+    def _trouble(self) -> Iterator[None]:
+        """What the file system refuses, as an error that says what to do."""
         try:
             yield
         except OSError as error:
-            file.unlink(missing_ok=True)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
+            reason = disk_trouble(error) or "it can't be used"
             raise ValueError(
-                f"no space left for the store {self.folder}: free some, or move the folder and set `store:`, then "
+                f"{reason} for the store {self.folder} ({error}): mend that, or move the folder and set `store:`, then "
                 "run the same command again; everything stored so far is kept"
             ) from error
 
+    # Reading.
+
+    def refresh(self) -> int:
+        """For the start of a run: sweep what dead runs left, bring the index up to date; returns the number of ids."""
+        with self._trouble():
+            self._marks.sweep()
+            self._sweep()
+        return self.catch_up()
+
+    def _sweep(self) -> None:
+        left = list(self._log.folder.glob(".*.tmp"))
+        now = clock_of(self._log.folder) if left else 0.0
+        for path in left:
+            with suppress(FileNotFoundError):
+                if now - path.stat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
+
+    def catch_up(self) -> int:
+        """Bring this machine's index up to date with all parts; returns the number of ids."""
+        return self._indexed(self._catch_up)
+
+    def _catch_up(self) -> int:
+        listed = self._log.numbers()
+        gone = set(self._index.numbers()).difference(listed)
+        if any(not self._log.exists(number) for number in gone):
+            self._make_again()  # parts were taken away: what the index says of them is wrong
+        else:
+            self._advance(max(listed, default=0))
+        return self._index.ids()
+
+    def _make_again(self) -> None:
+        with self._index.writing():
+            self._index.clear()
+            self._cache.clear()
+            self._take_in(1, max(self._log.numbers(), default=0), {})
+
+    def _advance(self, last: int, own: Mapping[int, Mapping[str, str]] | None = None) -> None:
+        """Take in the parts up to `last`, and what follows them without a gap; `own` need not be read."""
+        following = self._index.position() + 1
+        if following > last and not self._log.exists(following):
+            return
+        with self._index.writing():
+            self._take_in(self._index.position() + 1, last, own or {})
+
+    def _take_in(self, number: int, last: int, own: Mapping[int, Mapping[str, str]]) -> None:
+        while number <= last or self._log.exists(number):
+            if number not in own and not self._log.exists(number) and not self._log.appears(number, last):
+                number += 1
+                continue
+            rows = own.get(number)
+            if rows is None:
+                rows = self._log.read(number)
+            self._index.add(number, rows, len(rows))
+            self._log.last = max(self._log.last, number)
+            number += 1
+
+    def _indexed(self, action: Callable[[], T]) -> T:
+        """An action on the index, which is made again if it is broken."""
+        with self._lock, self._trouble():
+            try:
+                return action()
+            except BrokenIndex:
+                self._index.forget()
+            try:
+                self._make_again()
+                return action()
+            except BrokenIndex as error:
+                raise ValueError(
+                    f"the index of {self.folder} is broken as soon as it is made ({error.__cause__}): the disk under "
+                    "it fails; move the store to another one"
+                ) from error
+
+    def count(self) -> int:
+        """Distinct ids in the index."""
+        return self._indexed(self._index.ids)
+
+    def kept_aside(self) -> int:
+        """Answers in the store that came later than another one for the same id."""
+        return self._indexed(lambda: self._index.rows() - self._index.ids())
+
+    def lookup(self, ids: Sequence[str]) -> dict[str, str]:
+        """Payloads of the ids that are in the store; ids without one are absent from the answer."""
+        if not ids:
+            return {}
+
+        def action() -> dict[str, str]:
+            self._advance(0)
+            return self._find(ids)
+
+        return self._indexed(action)
+
+    def _find(self, ids: Sequence[str]) -> dict[str, str]:
+        while True:
+            found: dict[str, str] = {}
+            places = self._index.find(ids)
+            for number, keys in places.items():
+                rows = self._part(number)
+                found |= {key: rows[key] for key in keys if key in rows}
+            if len(found) == sum(map(len, places.values())):
+                return found
+            self._make_again()  # a part is not what it was: it is empty now, and later answers may count
+
+    def _part(self, number: int) -> dict[str, str]:
+        if number not in self._cache:
+            self._cache[number] = self._log.read(number)
+            if len(self._cache) > _CACHED_PARTS:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(number)
+        return self._cache[number]
+
     def items(self) -> Iterator[tuple[str, str]]:
         """Every stored id once, part by part."""
-        for (name,) in self._db().execute("SELECT name FROM parts ORDER BY part").fetchall():
-            rows = self._part(name)
-            own = self._db().execute("SELECT id FROM ids JOIN parts USING (part) WHERE name = ?", (name,))
-            for (key,) in own.fetchall():
-                yield key, rows[key]
+        for number in self._indexed(self._index.numbers):
+            yield from self._indexed(partial(self._first_in, number)).items()
 
-    def start(self, ids: Sequence[str], alone: bool = False) -> Path:
-        """Mark ids as given to an engine, with others beside them or alone; returns the mark, for `end`."""
-        mark = self.marks / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.json"
-        with self._room(mark):
-            mark.write_text(json.dumps({"alone": alone, "ids": list(ids)}))
-        return mark
+    def _first_in(self, number: int) -> dict[str, str]:
+        """The rows of a part that no earlier part has."""
+        keys = list(self._part(number))
+        rows = self._find(keys)
+        return {key: rows[key] for key in self._index.find(keys).get(number, ())}
 
-    @staticmethod
-    def end(mark: Path) -> None:
+    # Writing.
+
+    def write(self, rows: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Store id -> payload as one part, whole or not at all.
+
+        Returns the payloads that count instead, of those ids that somebody else had stored before: ours are kept aside.
+        """
+        own: dict[str, str] = {}
+        for key, payload in rows.items() if isinstance(rows, Mapping) else rows:
+            own.setdefault(key, payload)
+        if not own:
+            return {}
+        with self._trouble():
+            number = self._log.commit(list(own), list(own.values()))
+
+        def action() -> dict[str, str]:
+            self._advance(number, {number: own})
+            places = self._index.find(list(own))
+            return self._find([key for place, keys in places.items() if place != number for key in keys])
+
+        return self._indexed(action)
+
+    # Marks.
+
+    def open_run(self) -> str:
+        """The name of a run that begins with this process and is alive as long as it is."""
+        with self._lock, self._trouble():
+            self._marks.live()
+        return self._marks.run
+
+    def claim(self, ids: Sequence[str], alone: bool = False) -> Claim:
+        """Mark ids as given to an engine, with others beside them or alone: those that nobody else has.
+
+        End the claim's `mark` when the engine has answered: what is marked when a process dies, died with it.
+        """
+        with self._lock, self._trouble():
+            mark = self._marks.start(ids, alone)
+            # In this order: who is done stores before it takes its mark away.
+            held = self._marks.held(mark)
+            stored = self.lookup(ids)
+            mine = frozenset(ids) - held - stored.keys()
+            if len(mine) < len(set(ids)):
+                first, mark = mark, self._marks.start([i for i in ids if i in mine], alone)
+                self.end(first)
+        return Claim(mark, mine, stored)
+
+    def end(self, mark: Path) -> None:
         """The engine lived: take the mark back."""
-        mark.unlink(missing_ok=True)
+        with self._trouble():
+            mark.unlink(missing_ok=True)
+
+    def held(self, ids: Iterable[str]) -> set[str]:
+        """Which of the ids living processes of other runs are making."""
+        with self._lock, self._trouble():
+            return self._marks.held() & set(ids)
 
     def deaths(self) -> dict[str, Deaths]:
-        """What the marks that were never taken back say, by id: these were with an engine that died (or is at work)."""
-        found: dict[str, Deaths] = {}
-        for path in sorted(self.marks.glob("*.json")):
-            try:
-                mark = json.loads(path.read_text())
-            except (FileNotFoundError, json.JSONDecodeError):
-                continue  # taken back just now, or torn before the engine saw its rows
-            for key in mark["ids"]:
-                deaths = found.setdefault(key, Deaths())
-                deaths.all += 1
-                deaths.alone += mark["alone"]
-                deaths.single += mark["alone"] and len(mark["ids"]) == 1
-        return found
+        """What the engines of this run that died had with them, by id."""
+        with self._lock, self._trouble():
+            return self._marks.deaths()

@@ -6,8 +6,10 @@ A group is what must stay together on one replica (all judgements of one prompt)
 from __future__ import annotations
 
 import logging
+import uuid
 import warnings
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.collection import collect_rarely
+from mr3.inference.liveness import SessionLost, Watch, start_beating
 from mr3.inference.slices import Slices
+from mr3.inference.stored_work import MOST_DEATHS
 
 log = logging.getLogger(__name__)
 Source = str | Path | Sequence[dict[str, str]]
@@ -40,6 +44,11 @@ class StreamSettings(BaseModel):
     concurrency: int = Field(6, ge=1, description="batches that one actor works on at once")
     num_cpus: float = 1.0
     num_gpus: float = 0.0
+    silence_s: float = Field(
+        120.0,
+        gt=0,
+        description="a worker that gives no sign of life for so long is replaced; a session ends the run",
+    )
 
 
 def stream_groups(
@@ -54,7 +63,7 @@ def stream_groups(
     `__call__` maps a batch to the same columns.
 
     Raises:
-        ValueError: where a worker raised one.
+        ValueError: where a worker raised one; where all engines die, or the Ray session stops (`SessionLost`).
     """
     import ray
 
@@ -69,13 +78,55 @@ def stream_groups(
         slices, size = None, settings.batch_groups
         blocks = max(1, min(64, len(source) // size))
         data = ray.data.from_items(list(source), override_num_blocks=blocks)
-    arguments = {"worker": worker, "arguments": worker_kwargs, "slices": slices}
+    beats = f"stream-{uuid.uuid4().hex}"
+    arguments = {
+        "worker": worker,
+        "arguments": worker_kwargs,
+        "slices": slices,
+        "beats": beats,
+        "silence_s": settings.silence_s,
+    }
     results = _on_actors(data, arguments, size, settings)
-    for batch in results.iter_batches(batch_size=None, prefetch_batches=0):
+    for batch in _watched(results, Watch(beats, settings.silence_s), settings.replicas_max):
         for group, result in zip(batch["group"], batch["payload"], strict=True):
             if group == _ERROR:
                 raise ValueError(result)
             yield group, result
+
+
+def _watched(results: Any, watch: Watch, replicas: int) -> Iterator[Any]:
+    """The batches of a data set. Ray Data's iterator blocks, so it runs in a thread, and this one can say stop."""
+    batches = iter(results.iter_batches(batch_size=None, prefetch_batches=0))
+    reader = ThreadPoolExecutor(1, "stream-reader")
+    try:
+        while True:
+            batch = reader.submit(next, batches, None)
+            while not wait([batch], watch.tick).done:
+                watch.check(MOST_DEATHS + replicas)
+            if (found := _result(batch)) is None:
+                return
+            watch.answered()
+            yield found
+    finally:
+        watch.close()
+        reader.shutdown(wait=False)
+
+
+def _result(batch: Future[Any]) -> Any:
+    """What Ray Data gave; what Ray says of itself, as one line. An error in a worker's code stays what it is."""
+    from ray.exceptions import RayActorError, RayError, RayTaskError
+
+    try:
+        return batch.result()
+    except RayTaskError:
+        raise
+    except RayError as error:
+        lines = str(error).strip().splitlines() or [""]
+        kind = ValueError if isinstance(error, RayActorError) else SessionLost
+        raise kind(
+            f"Ray gave the work up ({type(error).__name__}: {lines[0]} {lines[-1] if len(lines) > 1 else ''}). "
+            "Everything answered so far is stored; the same command goes on"
+        ) from error
 
 
 def _on_actors(data: Any, arguments: dict[str, Any], size: int, settings: StreamSettings) -> Any:
@@ -109,9 +160,13 @@ class StreamWorker:
 
     Args:
         slices: where a batch is the number of a slice, what to read it from.
+        beats: under which name the stream watches its workers.
     """
 
-    def __init__(self, worker: type, arguments: dict[str, Any], slices: Slices | None) -> None:
+    def __init__(
+        self, worker: type, arguments: dict[str, Any], slices: Slices | None, beats: str, silence_s: float
+    ) -> None:
+        start_beating(beats, silence_s)
         self._slices = slices
         self._worker: Any = None
         self._error = ""

@@ -9,14 +9,15 @@ be token for token the one of training, which renders the same messages with the
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mr3.prompts import Rendered
 
 _OPEN = "<think>"
 _SYSTEM, _USER = "\x02system probe\x03", "\x02user probe\x03"
-_CACHED_PREFIXES = 1_024
+_CACHED_PREFIXES, _CACHED_CHARS = 1_024, 32_768
+_CHARS_PER_TOKEN = 8
 # A template that trims, escapes or rewrites contents does so to this one.
 _ODD = ("  \n a <b> & {{c}} é\u3000\n\n", "\n<tool_response>x</tool_response> \\n 'q' \n ")
 
@@ -34,6 +35,21 @@ def with_prefix(text: str, prefix: str) -> str:
     if text.rstrip().endswith(_OPEN):
         return text + prefix.removeprefix(_OPEN)
     return text + prefix
+
+
+def least_tokens(encode: Callable[[str], Sequence[int]], text: str, most: int) -> int | None:
+    """Tokens of a long text's beginning, where that alone is far over `most`; None where the whole must be counted.
+
+    Megabytes that no judge could read cost seconds and a gigabyte to tokenise. Twice the limit is asked of the
+    beginning, because where it is cut its last word has other tokens than in the whole.
+    """
+    end = _CHARS_PER_TOKEN * most
+    while end < len(text):
+        tokens = len(encode(text[:end]))
+        if tokens > 2 * most:
+            return tokens
+        end *= 2
+    return None
 
 
 class ChatPrompt:
@@ -80,18 +96,23 @@ class ChatPrompt:
 
     def ids(self, prompts: Sequence[str]) -> list[list[int]]:
         """Token ids of whole prompts; system messages that many tasks share are tokenised once."""
-        if self._boundary is None:
-            return self._encode(prompts)
+        if self._boundary is None or any(self._boundary not in p for p in prompts):
+            return self._encode(prompts)  # also prompts that another writer laid out (harmony)
         cuts = [p.index(self._boundary) + len(self._boundary) for p in prompts]
         prefixes = [p[:cut] for p, cut in zip(prompts, cuts, strict=True)]
-        unknown = [p for p in dict.fromkeys(prefixes) if p not in self._prefix_ids]
+        known = {p: self._prefix_ids[p] for p in dict.fromkeys(prefixes) if p in self._prefix_ids}
+        unknown = [p for p in dict.fromkeys(prefixes) if p not in known]
         found = self._encode([*unknown, *(p[cut:] for p, cut in zip(prompts, cuts, strict=True))])
-        known = self._prefix_ids
-        known.update(zip(unknown, found, strict=False))
-        whole = [known[prefix] + rest for prefix, rest in zip(prefixes, found[len(unknown) :], strict=True)]
-        while len(known) > _CACHED_PREFIXES:
-            known.popitem(last=False)
-        return whole
+        fresh = dict(zip(unknown, found, strict=False))
+        self._prefix_ids.update((p, ids) for p, ids in fresh.items() if len(p) <= _CACHED_CHARS)
+        while len(self._prefix_ids) > _CACHED_PREFIXES:
+            self._prefix_ids.popitem(last=False)
+        known |= fresh
+        return [known[prefix] + rest for prefix, rest in zip(prefixes, found[len(unknown) :], strict=True)]
+
+    def at_least(self, prompt: str, most: int) -> int | None:
+        """As `least_tokens`, of a whole prompt."""
+        return least_tokens(lambda text: self._encode([text])[0], prompt, most)
 
     def _encode(self, texts: Sequence[str]) -> list[list[int]]:
         found: list[list[int]] = self._tokenizer(

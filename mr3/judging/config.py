@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from mr3.artifacts import hash_unchanged
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
-from mr3.judge_card import FILE, JudgeCard, load_card
+from mr3.judge_card import FILE, JudgeCard, find_card, no_judge
 from mr3.prompts import TextsName
 from mr3.records import Mode, Strategy, stable_hash
 
@@ -43,6 +43,7 @@ class JudgeConfig(BaseModel):
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     host: str | None = Field(None, description="name of a Ray actor that holds the engine for all that use this judge")
     seconds_per_token: float = Field(1.0, gt=0, description="after 60 s and this per token a request is timed_out")
+    silence_s: float = Field(120.0, gt=0, description="a host that gives no sign of life for so long is replaced")
     sampling: dict[str, Any] = Field(default_factory=dict, description="changes to the card's sampling")
     profile: str | None = Field(None, description="prompt profile; needed where the model has no judge.json")
     format: str | None = Field(None, description="how a judge without a judge.json answers: mr3, r3, rm-r1, ...")
@@ -94,14 +95,13 @@ class JudgeConfig(BaseModel):
         }
         names = ("format", "modes", "strategy", "texts", "unverified_texts")
         optional = {name: getattr(self, name) for name in names}
-        try:
-            card = load_card(self.model)
-        except ValueError as error:
+        card = find_card(self.model)
+        if card is None:
             missing = [name for name, value in given.items() if value is None]
             if not missing:
                 said = {name: value for name, value in optional.items() if value is not None}
                 return JudgeCard.model_validate({**given, **said})
-            raise ValueError(f"{error}, or set judge.{', judge.'.join(missing)}") from error
+            raise ValueError(f"{no_judge(self.model)}, or set judge.{', judge.'.join(missing)}")
         for name, value in {**given, **optional}.items():
             if value is not None and value != getattr(card, name):
                 raise ValueError(
@@ -109,6 +109,11 @@ class JudgeConfig(BaseModel):
                     "a judge runs only with what it was trained with; leave the key out"
                 )
         return card
+
+    @property
+    def has_process(self) -> bool:
+        """Whether its engine works in a process of ours, and can take that down; an endpoint is asked only."""
+        return self.backend not in ("endpoint", "chat")
 
     @property
     def is_adapter(self) -> bool:
@@ -159,6 +164,7 @@ class JudgeConfig(BaseModel):
             seeded=card.sampling.seed is not None,
             host=self.host,
             seconds_per_token=self.seconds_per_token,
+            silence_s=self.silence_s,
         )
 
     def identity(self) -> str:

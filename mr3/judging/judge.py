@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -21,6 +21,7 @@ from mr3.judging.scale import VALUED, expected_score, mirrored
 from mr3.parsing import Parsed, format_named
 from mr3.records import Outcome, Record, Task, Verdict, stable_hash
 
+T = TypeVar("T")
 # Enough rounds for any label that two branches share; each round is one token per open branch.
 _MAX_ROUNDS = 4
 
@@ -99,14 +100,28 @@ class Judge:
 
     async def _completions(self, prepared: Sequence[Prepared]) -> list[Completion]:
         """Of all prompts, in their order; those over the judge's limit don't reach the engine."""
-        requests = self._text_requests(prepared) if self.engine.takes_text else self._token_requests(prepared)
+        requests = await self._run(lambda: self._requests(prepared))
         fitting = [r for r in requests if isinstance(r, Request)]
         answers = iter(await self.engine.generate(fitting) if fitting else [])
         return [r if isinstance(r, Completion) else next(answers) for r in requests]
 
+    async def _run(self, work: Callable[[], T]) -> T:
+        """Do what takes the processor, not the engine; a server does it beside its event loop."""
+        return work()
+
+    def _requests(self, prepared: Sequence[Prepared]) -> list[Request | Completion]:
+        """A request per item; for a prompt over the judge's limit, the completion that says so."""
+        least = [self._chat.at_least(p.prompt, self.card.max_prompt_tokens) for p in prepared]
+        open_ones = [p for p, tokens in zip(prepared, least, strict=True) if tokens is None]
+        found = iter(self._text_requests(open_ones) if self.engine.takes_text else self._token_requests(open_ones))
+        return [
+            next(found) if tokens is None else self._too_long(p, tokens, "at least ")
+            for p, tokens in zip(prepared, least, strict=True)
+        ]
+
     def _token_requests(self, prepared: Sequence[Prepared]) -> list[Request | Completion]:
         """Text and token ids of every prompt; tokenised here in one call, so that the engine's loop need not."""
-        ids = self._chat.ids([p.prompt for p in prepared])
+        ids = self._chat.ids([p.prompt for p in prepared]) if prepared else []
         return [self._request(p, tokens, len(tokens)) for p, tokens in zip(prepared, ids, strict=True)]
 
     def _text_requests(self, prepared: Sequence[Prepared]) -> list[Request | Completion]:
@@ -119,13 +134,15 @@ class Judge:
         return [self._request(p, None, sizes[p.id]) for p in prepared]
 
     def _request(self, prepared: Prepared, tokens: list[int] | None, size: int) -> Request | Completion:
-        limit = self.card.max_prompt_tokens
-        if size > limit:
-            error = f"prompt of {size} tokens; the judge reads at most {limit}"
-            return Completion(id=prepared.id, finish="too_long", prompt_tokens=size, error=error)
+        if size > self.card.max_prompt_tokens:
+            return self._too_long(prepared, size)
         return Request(
             id=prepared.id, prompt=prepared.prompt, prompt_ids=tokens, sampling=self._sampling_of(prepared.id)
         )
+
+    def _too_long(self, prepared: Prepared, size: int, how: str = "") -> Completion:
+        error = f"prompt of {how}{size} tokens; the judge reads at most {self.card.max_prompt_tokens}"
+        return Completion(id=prepared.id, finish="too_long", prompt_tokens=size, error=error)
 
     def _sampling_of(self, identity: str) -> Sampling:
         """A configured seed becomes one per judgement: samples differ, and nothing depends on the batch."""
@@ -136,7 +153,7 @@ class Judge:
 
     async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]:
         """The verdicts of some items, in their order. Judgements fail as outcomes; only a dead engine raises."""
-        return await self.judge_prepared([self.prepare(item) for item in items])
+        return await self.judge_prepared(await self._run(lambda: [self.prepare(item) for item in items]))
 
     async def judge_prepared(self, prepared: Sequence[Prepared]) -> list[Verdict]:
         """As `judge`, for items that were prepared already (and looked up in a store)."""

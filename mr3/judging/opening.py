@@ -19,13 +19,15 @@ def tokenizer_of(config: JudgeConfig) -> Any:
     return AutoTokenizer.from_pretrained(config.tokenizer, revision=config.revision)
 
 
-def open_judge(config: JudgeConfig, identity: str | None = None) -> Judge:
+def open_judge(config: JudgeConfig, identity: str | None = None, apart: bool = False) -> Judge:
     """A judge that is ready to be asked; close it with `judge.engine.close()`.
 
     Args:
         identity: `config.identity()`, where the caller has computed it already (it reads the whole model).
+        apart: the engine's process is another one, which can die and be replaced; needs a Ray session.
     """
-    from mr3.inference.hosts import open_engine
+    from mr3.inference.hosts import hosted_engine, open_engine
 
-    card = config.card
-    return Judge(card, tokenizer_of(config), open_engine(config.engine_config()), identity or config.identity())
+    engine = config.engine_config()
+    opened = hosted_engine(engine) if apart else open_engine(engine)
+    return Judge(config.card, tokenizer_of(config), opened, identity or config.identity())

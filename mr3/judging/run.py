@@ -53,10 +53,12 @@ def judge_groups(
     engine = judge.engine_config()  # a bad card or profile is an error here, not in a dead actor
     identity = judge.identity()
     folder = Path(store).resolve()
-    known = Store(folder).refresh()
-    log.info("judge %s (up to %s tokens); the store %s holds %d results", identity, engine.max_model_len, folder, known)
     # Other nodes, and actors, may have another working directory.
     source = str(Path(groups).resolve()) if isinstance(groups, str | Path) else list(groups)
     arguments = {"judge": judge.absolute().model_dump(mode="json"), "store": str(folder), "identity": identity}
-    with ray_session():
-        yield from stream_groups(source, work.worker, {**arguments, **work.arguments}, settings)
+    with Store(folder) as stored:
+        run, known = stored.open_run(), stored.refresh()
+        tokens = engine.max_model_len
+        log.info("judge %s (up to %s tokens); the store %s holds %d results", identity, tokens, folder, known)
+        with ray_session():
+            yield from stream_groups(source, work.worker, {**arguments, "run": run, **work.arguments}, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from types import MappingProxyType
 
 from mr3.records import Mode
@@ -51,7 +51,7 @@ def label_values(labels: Sequence[str], mode: Mode) -> Mapping[str, float]:
     return _label_values(tuple(labels), mode)
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _label_values(labels: tuple[str, ...], mode: Mode) -> Mapping[str, float]:
     return MappingProxyType(_values(labels, mode))
 

@@ -22,9 +22,16 @@ class Group(BaseModel):
     meta: Any = None
 
 
-def open_desk(judge: dict[str, Any], store: str, identity: str) -> JudgeDesk:
-    """The judge and the store of one worker process, from what a stream can carry."""
-    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity), Store(store))
+def open_desk(
+    judge: dict[str, Any], store: str, identity: str, run: str | None = None, apart: bool = False
+) -> JudgeDesk:
+    """The judge and the store of one worker process, from what a stream can carry.
+
+    Args:
+        run: the driver's (see `Store.open_run`).
+        apart: the judge's engine lives in a process of its own.
+    """
+    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity, apart), Store(store, run))
 
 
 def for_task(payload: str, task_id: str) -> str:
@@ -41,8 +48,8 @@ class JudgeWorker:
     `new` counts the verdicts that were judged now, not read from the store.
     """
 
-    def __init__(self, judge: dict[str, Any], store: str, identity: str) -> None:
-        self.desk = open_desk(judge, store, identity)
+    def __init__(self, judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> None:
+        self.desk = open_desk(judge, store, identity, run)
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of groups."""
@@ -51,7 +58,7 @@ class JudgeWorker:
         answers = await self.desk.ask([p for row in prepared for p in row])
         payloads = []
         for group, row in zip(groups, prepared, strict=True):
-            verdicts = ",".join(for_task(answers.verdicts[p.id], p.item.task.id) for p in row)
+            verdicts = ",".join(for_task(answers.results[p.id], p.item.task.id) for p in row)
             count = sum(p.id in answers.new for p in row)
             payloads.append(f'{{"verdicts":[{verdicts}],"meta":{json.dumps(group.meta)},"new":{count}}}')
         return {"group": batch["group"], "payload": np.array(payloads, dtype=object)}

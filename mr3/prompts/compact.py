@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
@@ -17,7 +18,7 @@ import yaml
 from mr3.prompts.rendered import Rendered, neutralise
 from mr3.records import Task
 
-_HEADING = re.compile(r"^(\s*)#(\s)", re.MULTILINE)
+_HEADING = re.compile(r"^([^\S\n]*)#(\s)", re.MULTILINE)  # of one line: \s* would read all blank lines at each of them
 
 
 def _body(text: str) -> str:
@@ -55,38 +56,36 @@ def _section(title: str, body: str) -> str:
     return f"# {title}\n{body}"
 
 
-class _ByContent:
-    """A task as far as its system message goes: many tasks share one."""
-
-    __slots__ = ("key", "task")
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.key = (task.mode, task.instruction, task.rubric.content_hash)
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByContent) and self.key == other.key
-
-
 @lru_cache(maxsize=1024)
 def _wanted(labels: tuple[str, ...]) -> str:
     return json.dumps({"explanation": "...", "score": " | ".join(labels)}, ensure_ascii=False)
 
 
-@lru_cache(maxsize=1024)
-def _system(shared: _ByContent) -> str:
-    texts, task = _texts(), shared.task
+_systems: OrderedDict[tuple[str, str | None, str], str] = OrderedDict()
+_SYSTEMS, _SYSTEM_CHARS = 1024, 16_384
+"""System messages that are kept, and how long one may be: a server's clients can send any number of any length."""
+
+
+def _system(task: Task) -> str:
+    """The system message, which many tasks share."""
+    key = (task.mode, task.instruction, task.rubric.content_hash)
+    found = _systems.get(key)
+    if found is not None:
+        return found
+    texts = _texts()
     head = texts["headings"]
-    return "\n".join(
+    found = "\n".join(
         (
             _section(head["instruction"], task.instruction or texts["instruction"][task.mode]),
             _section(head["rubric"], _rubric_lines(task)),
             _section(head["format"], _wanted(tuple(task.labels))),
         )
     )
+    if len(found) <= _SYSTEM_CHARS:
+        _systems[key] = found
+        if len(_systems) > _SYSTEMS:
+            _systems.popitem(last=False)
+    return found
 
 
 def compact(task: Task) -> Rendered:
@@ -104,4 +103,4 @@ def compact(task: Task) -> Rendered:
     titles = ["Assistant A", "Assistant B"] if task.mode == "pairwise" else [head["response"]]
     sections += [_section(title, _body(text)) for title, text in zip(titles, task.responses, strict=False)]
     sections.append(f"# {_answer(task)}")
-    return Rendered(system=_system(_ByContent(task)), user="\n".join(sections).rstrip("\n"))
+    return Rendered(system=_system(task), user="\n".join(sections).rstrip("\n"))

@@ -15,6 +15,7 @@ from mr3.families.table import Family
 from mr3.prompts.rendered import Rendered, neutralise
 from mr3.prompts.texts import FamilyTexts, Texts, family_of_task
 from mr3.records import MAX_LISTED, Strategy, Task
+from mr3.rubrics.entries import fitting
 
 STRATEGIES: tuple[Strategy, ...] = ("eng-eng", "tgt-eng", "tgt-tgt", "tgt-tgt-translated")
 _ENUMERATED = 3
@@ -49,6 +50,13 @@ def _conversation(task: Task) -> str:
     return "".join(f"<{m.role}>\n{neutralise(m.content)}\n</{m.role}>\n" for m in task.input)
 
 
+def _what_fits(family: Family) -> str:
+    """What to use in place of a rubric that a family can't show."""
+    named = fitting(family.labels or ())
+    some = f"use one of the library that does ({', '.join(named)}), or " if named else ""
+    return f"{some}leave the family out: any rubric has the general layout"
+
+
 def _rubric(task: Task, family: Family, texts: FamilyTexts) -> str | None:
     if task.rubric.absent:
         return None
@@ -58,7 +66,7 @@ def _rubric(task: Task, family: Family, texts: FamilyTexts) -> str | None:
     if not levels and family.mode not in ("listwise", "choice"):
         raise FamilyError(
             f"task {task.id!r}: family {family.name} needs a rubric with a description per score (`levels`), because "
-            "its texts describe the scores themselves",
+            f"its texts describe the scores themselves: {_what_fits(family)}",
             family.name,
             task.language,
         )
@@ -70,7 +78,7 @@ def _schema(task: Task, family: Family, texts: FamilyTexts) -> str:
     if family.labels is not None and set(task.labels) != set(family.labels) and not texts.generic:
         raise FamilyError(
             f"task {task.id!r}: family {family.name} has the scores {', '.join(family.labels)}, the task has "
-            f"{', '.join(task.labels)}; describe those scores in the rubric's `levels`, or name another family",
+            f"{', '.join(task.labels[:8])}: {_what_fits(family)}",
             family.name,
             task.language,
         )

@@ -126,3 +126,7 @@ class OwnTexts:
     def forcing(self, language: str) -> str:
         """As the protocol says."""
         return self._known(lambda: self._language(language), "any", language).forcing
+
+    def teacher_system(self, language: str) -> str:
+        """As the protocol says: there is none, so a teacher keeps its own in English."""
+        return ""

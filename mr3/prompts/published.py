@@ -1,25 +1,35 @@
 """The published template folder as a library of texts: one JSON file per family, language by language.
 
 The folder is the user's own copy of `data/mr3_rubrics` of the public repository; files may be `.json` or `.json.gz`.
-Nothing of it is part of this project, and nothing stands in for it.
+Nothing of it is part of this project, and nothing stands in for it. Rubrics that the public set has no family for
+(ranked criteria, pointwise levels, lists) have the general layout: the published headings, identity and first sentences
+around the rubric's own text and the project's own instruction for the mode, which names no criteria.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mr3.families.errors import FamilyError, TextsMissing
 from mr3.families.table import FAMILIES, Family
+from mr3.prompts.own import OwnTexts
 from mr3.prompts.texts import FamilyTexts
 from mr3.records import Task
 
+_LOG = logging.getLogger(__name__)
+_HEADINGS = "arena-single"
+"""The published family whose headings the general layout has: it exists in the most languages."""
 REPOSITORY = "https://github.com/rubricreward/mr3"
 INSTRUCTIONS = "instruction_msg_translated.json"
 IDENTITIES = "system_msg_translated_qwen3.json"
+TEACHERS = "system_msg_translated.json"
 FORCINGS = "thinking_msg_translated.json"
 _TITLES = {
     "input": "input_tag",
@@ -45,13 +55,27 @@ def how_to_get(folder: Path | None) -> str:
     )
 
 
+@cache
+def _notice(family: str) -> None:
+    _LOG.warning(
+        "the public set has no texts for mode %s with such a rubric: the general layout, with the project's own "
+        "instruction under the published headings",
+        family,
+    )
+
+
 class Templates:
-    """A published template folder; files are read when they are first needed."""
+    """A published template folder; files are read when they are first needed.
+
+    Args:
+        own: instructions of the general layout.
+    """
 
     name = "published"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, own: OwnTexts | None = None) -> None:
         self.folder = folder
+        self._own = own or OwnTexts()
         self._files: dict[str, Mapping[str, Any]] = {}
         self._families: dict[tuple[str, str], FamilyTexts] = {}
 
@@ -115,8 +139,19 @@ class Templates:
         """As the protocol says; never another language than the one asked for."""
         key = (family.name, language)
         if key not in self._families:
-            self._families[key] = self._read(family, language)
+            self._families[key] = (
+                self._general(family, language) if family.file is None else self._read(family, language)
+            )
         return self._families[key]
+
+    def _general(self, family: Family, language: str) -> FamilyTexts:
+        """Published headings around the project's own instruction, both in the instruction's language."""
+        _notice(family.name)
+        own = self._own.family(family, language)
+        headings = self.family(FAMILIES[_HEADINGS], own.language)
+        names = ("instruction_title", "rubric_title", "format_title", "response_title")
+        titles = {name: getattr(headings, name) for name in (*names, "input_title", "conversation_title")}
+        return replace(own, **titles)
 
     def _read(self, family: Family, language: str) -> FamilyTexts:
         name = family.published_file
@@ -167,15 +202,20 @@ class Templates:
         )
 
     def default(self, task: Task) -> Family:
-        """A pair with the scores of strict pairs or of the arena, or a choice: nothing else has published texts."""
-        for name in ("strict-pair-general", "arena-single", "mcq"):
+        """The published family of a task with its scores, else the general layout of its mode; a choice has none.
+
+        Pairs with the scores of strict pairs, of the arena or of HelpSteer3, and choices, are published.
+        """
+        for name in ("strict-pair-general", "arena-single", "helpsteer3", "mcq"):
             family = FAMILIES[name]
             if family.mode == task.mode and set(task.labels) == set(family.labels or ()):
                 return family
+        if task.mode in FAMILIES:
+            return FAMILIES[task.mode]
         raise TextsMissing(
             f"task {task.id!r}: there are no published texts for mode {task.mode} with the scores "
-            f"{', '.join(task.labels[:8])}; name a family in `family`, give the rubric a description per score "
-            "('Assistant A' and 'Assistant B', with or without 'Tie' and 'Both Bad' together), or use `texts: own`",
+            f"{', '.join(task.labels[:8])}, only with {', '.join(FAMILIES['mcq'].labels or ())} and no rubric: write "
+            "the options so, or use `texts: own`",
             task.mode,
             task.language,
         )
@@ -196,3 +236,7 @@ class Templates:
     def forcing(self, language: str) -> str:
         """As the protocol says."""
         return self._message(FORCINGS, language)
+
+    def teacher_system(self, language: str) -> str:
+        """As the protocol says."""
+        return self._message(TEACHERS, language)

@@ -85,6 +85,13 @@ class Texts(Protocol):
             TextsMissing: when there is none.
         """
 
+    def teacher_system(self, language: str) -> str:
+        """The system message of a gpt-oss teacher that must think in a language; empty where the library has none.
+
+        Raises:
+            TextsMissing: when the library has such messages, and none in this language.
+        """
+
     def forcing(self, language: str) -> str:
         """The sentence that makes a trace begin in a language.
 

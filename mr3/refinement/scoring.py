@@ -1,7 +1,8 @@
 """Scores of rubrics by the real judge: every item under every rubric, through the verdict store.
 
 One replica is asked from this process: a round is a few hundred verdicts, and an actor pool takes longer to start than
-to judge them. More replicas are asked through the stream of an actor pool.
+to judge them. Its engine lives in another process, so that a row that kills it does not end the run. More replicas are
+asked through the stream of an actor pool.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from mr3.inference.stored_work import end_tasks
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
 from mr3.judging.desk import JudgeDesk
@@ -111,8 +113,10 @@ class DeskPanel(_Panel):
         if self._desk is None:
             from mr3.inference.store import Store
 
-            Store(self._store).refresh()
-            self._desk = open_desk(self._judge.model_dump(mode="json"), str(self._store), self._judge.identity())
+            with Store(self._store) as stored:
+                stored.refresh()
+            judge = self._judge.model_dump(mode="json")
+            self._desk = open_desk(judge, str(self._store), self._judge.identity(), apart=self._judge.has_process)
             self._loop = asyncio.new_event_loop()
         return self._desk
 
@@ -125,7 +129,7 @@ class DeskPanel(_Panel):
                 answers = await desk.ask([p for _, _, prepared in part for p in prepared])
             found: list[Answer] = []
             for place, at, prepared in part:
-                texts = [for_task(answers.verdicts[p.id], p.item.task.id) for p in prepared]
+                texts = [for_task(answers.results[p.id], p.item.task.id) for p in prepared]
                 new = sum(p.id in answers.new for p in prepared)
                 found.append((place, at, [Verdict.model_validate_json(t) for t in texts], new))
             return found
@@ -144,8 +148,9 @@ class DeskPanel(_Panel):
         yield from self._loop.run_until_complete(self._ask(desk, groups))
 
     def close(self) -> None:
-        """Give the engine back."""
+        """Give the engine back; what an interrupt left at work ends here."""
         if self._desk is not None:
+            self._loop.run_until_complete(end_tasks(asyncio.all_tasks(self._loop)))
             self._desk.judge.engine.close()
             self._loop.close()
 

@@ -155,10 +155,10 @@ def _test_table(path: Path, sets: Sets, panel: Panel, start: Rubric, final: Rubr
 
 @contextmanager
 def _judging(config: RefineConfig, store: Path) -> Iterator[Panel]:
-    """The judge, in a Ray session where it lives in one or is asked through one."""
+    """The judge, in a Ray session; one replica that is an endpoint needs none."""
     from mr3.inference.session import ray_session
 
-    with ray_session() if config.judge.host or config.stream.replicas_max > 1 else nullcontext():
+    with ray_session() if config.judge.has_process or config.stream.replicas_max > 1 else nullcontext():
         panel = open_panel(config.judge, store, config.stream, config.orders)
         try:
             yield panel

@@ -114,6 +114,12 @@ def load_entries(folders: Iterable[str | Path] = (), own: bool = True) -> dict[s
     return dict(sorted(found.items()))
 
 
+def fitting(labels: Iterable[str]) -> list[str]:
+    """Ids of the package's rubrics that describe just these scores, for messages that say what to use instead."""
+    wanted = set(labels)
+    return [name for name, entry in load_entries().items() if set(entry.rubric.levels) == wanted]
+
+
 def find_entry(name: str, folders: Sequence[str | Path] = ()) -> Entry:
     """An entry by id, or the rubric of a file that `name` is the path of.
 

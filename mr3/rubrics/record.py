@@ -8,11 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+MOST_CRITERIA, MOST_LEVELS = 256, 128
+"""More than any judge was trained with; they bound what one rubric can cost whoever reads it."""
+Label = Annotated[str, Field(max_length=100)]
 
 
 class Criterion(BaseModel):
@@ -39,8 +44,8 @@ class Rubric(BaseModel):
 
     name: str = "rubric"
     language: str = "en"
-    criteria: list[Criterion] = Field(default_factory=list)
-    levels: dict[str, str] = Field(default_factory=dict)
+    criteria: list[Criterion] = Field(default_factory=list, max_length=MOST_CRITERIA)
+    levels: dict[Label, str] = Field(default_factory=dict, max_length=MOST_LEVELS)
     absent: bool = Field(False, description="there is no rubric: only multiple choice goes without one")
 
     @model_validator(mode="after")
@@ -52,7 +57,7 @@ class Rubric(BaseModel):
         for kind in ("name", "description"):
             values = [getattr(c, kind).strip().casefold() for c in self.criteria]
             if len(set(values)) < len(values):
-                twice = min(v for v in values if values.count(v) > 1)
+                twice = min(v for v, times in Counter(values).items() if times > 1)
                 raise ValueError(
                     f"rubric {self.name!r} has duplicate criteria: the {kind} {twice!r} is used more than "
                     "once; merge them or rename one"

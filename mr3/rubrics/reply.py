@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -55,8 +56,7 @@ class _Refused(ValueError):
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    keys = [key for key, _ in pairs]
-    twice = sorted({key for key in keys if keys.count(key) > 1})
+    twice = sorted(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
     if twice:
         raise _Refused(f"the key {twice[0]!r} comes twice")
     return dict(pairs)
@@ -78,6 +78,10 @@ def _object(text: str) -> dict[str, Any]:
         found = json.loads(body, object_pairs_hook=_once, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         raise _Refused(f"the answer is not one JSON object: {error.msg} at character {error.pos}") from error
+    except _Refused:
+        raise
+    except ValueError as error:  # an integer of thousands of digits
+        raise _Refused(f"the answer is not readable as JSON: {error}") from error
     if not isinstance(found, dict):
         raise _Refused(f"the answer is a JSON {type(found).__name__}, not an object")
     if set(found) not in _KEYS:

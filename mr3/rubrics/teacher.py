@@ -116,14 +116,16 @@ class Teacher:
         from mr3.inference.store import Store
         from mr3.inference.stream import stream_groups
 
-        Store(self._store).refresh()
-        worker = {
-            "engine": self.config.engine_config(),
-            "model_key": f"{self.config.model}@{self.config.revision}",
-            "store": str(self._store),
-        }
         source = str(rows.resolve()) if isinstance(rows, Path) else rows
-        with ray_session():
+        with Store(self._store) as stored, ray_session():
+            run = stored.open_run()
+            stored.refresh()
+            worker = {
+                "engine": self.config.engine_config(),
+                "model_key": f"{self.config.model}@{self.config.revision}",
+                "store": str(self._store),
+                "run": run,
+            }
             for group, text in stream_groups(source, GenerateWorker, worker, self.config.stream):
                 yield group, [Completion.model_validate(c) for c in json.loads(text)["completions"]]
 

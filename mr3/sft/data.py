@@ -5,6 +5,7 @@ A row whose completion would be cut off is dropped and counted, never truncated.
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,12 +18,17 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from mr3.judging.chat import with_prefix
+from mr3.rows import BadRow
+from mr3.rows import parquet_rows as checked_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+log = logging.getLogger("mr3.sft")
 IGNORED = -100
 _BATCH = 256
+_SHOWN = 5
+_MALFORMED = ("", "")
 _PROBE = "\x02assistant probe\x03"
 PREFIX_COLUMN = "assistant_prefix"
 
@@ -85,6 +91,18 @@ def _prompt_text(tokenizer: PreTrainedTokenizerBase, prompt: Any, prefix: str) -
     return with_prefix(text, prefix) if prefix else text
 
 
+def _is_chat(value: Any) -> bool:
+    """Whether it is a list of turns, each with a role and a text."""
+    turns = list(value) if isinstance(value, list | tuple | np.ndarray) else []
+    kept = [t for t in turns if isinstance(t, Mapping) and isinstance(t.get("role"), str)]
+    return bool(turns) and len(kept) == len(turns) and all(isinstance(t.get("content"), str) for t in turns)
+
+
+def well_formed(row: Mapping[str, Any]) -> bool:
+    """Whether prompt and completion are texts or chats."""
+    return all(isinstance(row[name], str) or _is_chat(row[name]) for name in ("prompt", "completion"))
+
+
 def texts_of(tokenizer: PreTrainedTokenizerBase, row: Mapping[str, Any], end: str) -> tuple[str, str]:
     """Prompt text and completion text, the latter without the assistant prefix (it stands in the prompt) and without
     the end of turn, which is added as a token."""
@@ -108,12 +126,17 @@ def encode(
     end_text = str(tokenizer.convert_ids_to_tokens(end))
     left, place = iter(rows), first - 1
     while batch := list(islice(left, _BATCH)):
-        pairs = [texts_of(tokenizer, row, end_text) for row in batch]
+        pairs = [texts_of(tokenizer, row, end_text) if well_formed(row) else _MALFORMED for row in batch]
         prompts = tokenizer([text for text, _ in pairs], add_special_tokens=False).input_ids
         completions = tokenizer([text for _, text in pairs], add_special_tokens=False).input_ids
-        for (_, text), prompt, completion in zip(pairs, prompts, completions, strict=True):
+        for pair, prompt, completion in zip(pairs, prompts, completions, strict=True):
             place += 1
-            if not text.strip():
+            if pair is _MALFORMED:
+                out.dropped["malformed"] += 1
+                if out.dropped["malformed"] <= _SHOWN:
+                    log.warning("row %d is left out: its prompt or completion is neither text nor chat", place + 1)
+                continue
+            if not pair[1].strip():
                 out.dropped["empty_completion"] += 1
                 continue
             if len(prompt) + len(completion) + 1 > max_tokens:
@@ -159,8 +182,8 @@ def parquet_rows(path: Path, prompt: str, completion: str, limit: int | None = N
     names = check_columns(file.schema_arrow.names, prompt, completion, str(path))
     left = limit if limit is not None else file.metadata.num_rows
     for batch in file.iter_batches(1_024, columns=names):
-        for row in batch.slice(0, left).to_pylist():
-            yield renamed(row, prompt, completion)
+        for row in checked_rows(iter([batch.slice(0, left)])):
+            yield renamed({prompt: None, completion: None} if isinstance(row, BadRow) else row, prompt, completion)
         left -= batch.num_rows
         if left <= 0:
             return

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers import PreTrainedTokenizerBase, TrainerCallback, set_seed
 from trl import SFTConfig, SFTTrainer
 
 from mr3.artifacts import metrics_of, read_json, write_json
@@ -27,6 +27,7 @@ from mr3.training import (
     load_model,
     load_tokenizer,
     mean_loss,
+    merge_adapter,
     quiet_trainer,
     require_sharding,
     trl_config,
@@ -215,17 +216,9 @@ def save(config: SftConfig, trainer: SFTTrainer, tokenizer: PreTrainedTokenizerB
     if not is_main_process():
         return
     if config.peft is not None:
-        _merge(config, target, folder / "model")
+        merge_adapter(config.model, target, folder / "model", config.dtype)
     tokenizer.save_pretrained(str(folder / "model"))
     if config.judge is not None:
         write_card(folder / "model", config.judge)
     for name in ("packs.arrow", "packs.json"):
         os.unlink(folder / name)
-
-
-def _merge(config: SftConfig, adapter: Path, target: Path) -> None:
-    """Engines and later stages take an ordinary folder, so the adapter is added to a fresh copy of the base."""
-    from peft import PeftModel
-
-    base: PreTrainedModel = load_model(config.model, dtype=config.dtype)
-    PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(str(target))

@@ -5,7 +5,7 @@ benchmark asks, for decontamination.
 """
 
 from mr3.sources.labelled import Labelled, OwnTexts, SetAside
-from mr3.sources.opening import input_texts, open_source, pin_source, source_files
+from mr3.sources.opening import input_texts, open_source, source_files
 from mr3.sources.registry import KnownSet, known_set, known_sets
 from mr3.sources.spec import AdapterSource, FileSource, SetSource, SourceSpec, Texts
 
@@ -23,6 +23,5 @@ __all__ = [
     "known_set",
     "known_sets",
     "open_source",
-    "pin_source",
     "source_files",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from mr3.records import Message, Task, stable_hash
+from mr3.rows import BadRow, parse_json
 from mr3.rubrics import Rubric, load_rubric
 from mr3.sources.families import labelled_row, plain_gold
-from mr3.sources.labelled import Labelled, OwnTexts, SetAside
+from mr3.sources.given_rubrics import GivenRubrics, rubric_paths
+from mr3.sources.labelled import Labelled, OwnTexts, SetAside, legal_label
 from mr3.sources.reading import Raw, file_rows, files_of, hub_rows
 from mr3.sources.registry import known_set
-from mr3.sources.spec import COMMIT, AdapterSource, Columns, FileSource, SetSource, SourceSpec, Texts
+from mr3.sources.spec import AdapterSource, Columns, FileSource, SetSource, SourceSpec, Texts
 
 Rows = Iterator[Labelled | SetAside]
 
@@ -38,30 +39,8 @@ def source_name(spec: SourceSpec) -> str:
 def source_files(spec: SourceSpec) -> list[Path]:
     """The local files that a source reads, for hashing; none for a hub set, whose commit is in the config."""
     path = spec.path if isinstance(spec, SetSource | FileSource) else None
-    return files_of(path) if path is not None else []
-
-
-def pin_source(spec: SourceSpec, known: dict[str, str]) -> SourceSpec:
-    """A hub set at a commit; a branch or tag is looked up once, and remembered in `known`.
-
-    Raises:
-        ValueError: when the hub does not answer.
-    """
-    if not isinstance(spec, SetSource) or spec.path is not None or COMMIT.fullmatch(spec.revision):
-        return spec
-    about = known_set(spec.set)
-    key = f"{about.hub}@{spec.revision}"
-    if key not in known:
-        from huggingface_hub import HfApi
-        from huggingface_hub.errors import HfHubHTTPError
-
-        try:
-            known[key] = str(HfApi().dataset_info(str(about.hub), revision=spec.revision).sha)
-        except (HfHubHTTPError, OSError) as error:
-            raise ValueError(
-                f"can't ask for the commit of {key}: {error}. Check the connection, or set revision to a commit"
-            ) from error
-    return spec.model_copy(update={"revision": known[key]})
+    rubrics = rubric_paths(spec.rubrics) if spec.rubrics is not None else []
+    return [*(files_of(path) if path is not None else []), *rubrics]
 
 
 def _problem(error: ValidationError) -> str:
@@ -89,7 +68,7 @@ def set_raw(spec: SetSource) -> Iterator[Raw]:
     return hub_rows(about.hub, spec.split or about.split, spec.revision, about.columns, spec.streaming)
 
 
-def _set_rows(spec: SetSource, texts: Texts) -> Rows:
+def _set_rows(spec: SetSource, texts: Texts, own_language: bool) -> Rows:
     about = known_set(spec.set)
     for where, row in set_raw(spec):
         if isinstance(row, SetAside):
@@ -99,24 +78,35 @@ def _set_rows(spec: SetSource, texts: Texts) -> Rows:
         if missing:
             yield SetAside(where, f"no value in {', '.join(missing)}", "incomplete")
         else:
-            yield labelled_row(where, row, about, texts)
+            adapt = partial(labelled_row, about=about, texts=texts, scale=spec.gold_scale, own_language=own_language)
+            yield _guarded(adapt, where, row)
+
+
+def _guarded(adapt: Callable[[str, Any], Labelled | SetAside], where: str, row: Any) -> Labelled | SetAside:
+    """The row, unless its values are of other types than its set's."""
+    try:
+        return adapt(where, row)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        return SetAside(where, f"values of the wrong type: {type(error).__name__}: {error}", "invalid")
 
 
 def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | SetAside:
     """Rows of `Labelled`, or of evaluation tasks: nested values may be JSON strings, further columns are left."""
-    given = {k: json.loads(v) if isinstance(v, str) else v for k, v in row.items() if k in ("task", "own")}
     try:
+        given = {k: parse_json(v) if isinstance(v, str) else v for k, v in row.items() if k in ("task", "own")}
         return Labelled.model_validate({"source": source, "gold": row.get("gold"), **given})
     except ValidationError as error:
         return SetAside(where, _problem(error), "invalid")
+    except BadRow as error:
+        return SetAside(where, str(error), "invalid")
 
 
 class _Mapper:
     """Rows with a file's own columns."""
 
-    def __init__(self, spec: FileSource, source: str) -> None:
+    def __init__(self, spec: FileSource, source: str, given: GivenRubrics | None) -> None:
         assert spec.columns is not None and spec.mode is not None
-        self._spec, self._source, self._columns = spec, source, spec.columns
+        self._spec, self._source, self._columns, self._given = spec, source, spec.columns, given
         self._rubric = Rubric(name="none", absent=True) if spec.rubric is None else load_rubric(spec.rubric)
         self._own = {code: OwnTexts(rubric=load_rubric(given)) for code, given in spec.own_rubrics.items()}
 
@@ -133,16 +123,19 @@ class _Mapper:
                 if (column := getattr(columns, name)) is not None
             }
             identity = str(row[columns.id]) if columns.id else stable_hash(row[columns.input], responses, language)
+            rubric = self._given.pick(self._source, identity) if self._given is not None else self._rubric
+            if rubric is None:
+                return SetAside(where, "no valid rubric was generated for it", "no_rubric", language=language)
             task = Task(
                 id=identity,
                 mode=spec.mode,  # type: ignore[arg-type]
                 input=asked,
                 responses=responses,
-                rubric=self._rubric,
+                rubric=rubric,
                 language=language,
                 **fields,
             )
-            gold = spec.labels.get(value, value)
+            gold = legal_label(spec.labels.get(value, value), task.labels)
             return Labelled(source=self._source, gold=gold, task=task, own=self._own.get(language))
         except KeyError as error:
             return SetAside(where, f"no column {error}", "incomplete")
@@ -172,29 +165,36 @@ def _adapter(spec: AdapterSource, source: str) -> Rows:
         elif isinstance(row, SetAside):
             yield row
         else:
-            yield _own_format(f"{source}:{number}", row, source)
+            yield _guarded(partial(_own_format, source=source), f"{source}:{number}", row)
 
 
-def _rows(spec: SourceSpec, texts: Texts) -> Rows:
+def _rows(spec: SourceSpec, texts: Texts, own_language: bool, given: GivenRubrics | None) -> Rows:
     source = source_name(spec)
     if isinstance(spec, SetSource):
-        return _set_rows(spec, texts)
+        return _set_rows(spec, texts, own_language)
     if isinstance(spec, AdapterSource):
         return _adapter(spec, source)
-    adapt = _Mapper(spec, source) if spec.columns is not None else partial(_own_format, source=source)
-    return (row if isinstance(row, SetAside) else adapt(where, row) for where, row in _raw(spec.path, None))
+    adapt = _Mapper(spec, source, given) if spec.columns is not None else partial(_own_format, source=source)
+    return (row if isinstance(row, SetAside) else _guarded(adapt, where, row) for where, row in _raw(spec.path, None))
 
 
-def open_source(spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = ()) -> Rows:
+def open_source(
+    spec: SourceSpec, texts: Texts | None = None, without: Collection[str] = (), own_language: bool = True
+) -> Rows:
     """Labelled rows of a source in its own order, and a SetAside in place of each row that is none.
 
     Args:
         without: languages of rows that are set aside.
+        own_language: rows of known sets must have texts in their own language; only eng-eng does without.
 
     Raises:
         ValueError: for a missing file or column, an unknown set or adapter, or a hub set that can't be read.
     """
-    rows = itertools.islice(_rows(spec, texts or Texts()), spec.limit)
+    texts = texts or Texts()
+    given = GivenRubrics(spec.rubrics, texts.seed) if spec.rubrics is not None else None
+    rows: Rows = itertools.islice(_rows(spec, texts, own_language, given), spec.limit)
+    if given is not None:
+        rows = map(given.apply, rows)
     if spec.languages is None and not without:
         return rows
     wanted = None if spec.languages is None else set(spec.languages)
@@ -226,8 +226,8 @@ def task_text(task: Task) -> str:
     return task.input if isinstance(task.input, str) else "\n".join(m.content for m in task.input)
 
 
-def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[str]:
-    """What a benchmark asks, row by row; of known sets only the asking columns are needed, and no templates.
+def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[tuple[str, str]]:
+    """Language and text of what a benchmark asks, row by row; known sets need the asking columns, and no templates.
 
     Raises:
         ValueError: as `open_source`, and for a row without text.
@@ -237,10 +237,10 @@ def input_texts(spec: SourceSpec, texts: Texts | None = None) -> Iterator[str]:
         for where, row in itertools.islice(set_raw(spec), spec.limit):
             if isinstance(row, SetAside):
                 raise ValueError(f"benchmark {spec.set}, {where}: {row.reason}")
-            yield "\n".join(_flat(row[column]) for column in about.asks)
+            yield str(row.get("language")), "\n".join(_flat(row[column]) for column in about.asks)
         return
     for labelled in open_source(spec, texts):
         if not isinstance(labelled, SetAside):
-            yield task_text(labelled.task)
+            yield labelled.task.language, task_text(labelled.task)
         elif labelled.kind != "language":
             raise ValueError(f"benchmark {source_name(spec)}, {labelled.where}: {labelled.reason}")

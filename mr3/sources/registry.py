@@ -22,9 +22,17 @@ class KnownSet(BaseModel):
     use: Literal["train", "test"]
     columns: list[str] = Field(description="columns that are read")
     asks: list[str] = Field(description="columns whose text is what the row asks")
+    gold_scale: tuple[int, int] | None = Field(
+        None, description="first and last whole number of the set's golds, where they are not the scores themselves"
+    )
     rows: int | None = None
     licence: str | None = None
     set_family: str | None = Field(None, description="name of the set in mr3.families; unset: its own")
+
+    @property
+    def golds(self) -> range:
+        """Golds that stand for the family's scores in their order; empty where they are the scores themselves."""
+        return range(0) if self.gold_scale is None else range(self.gold_scale[0], self.gold_scale[1] + 1)
 
     @property
     def family_name(self) -> str:

@@ -21,12 +21,22 @@ from mr3.records import Mode
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+GoldScale = Annotated[
+    Literal["set", "verdict"],
+    Field(description="set: golds as the published set has them (HelpSteer3: -3..3); verdict: the scores (1..7)"),
+]
+
+
 class _Source(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str | None = Field(None, description="name in ids and reports; unset: the set's, file's or adapter's")
     limit: int | None = Field(None, ge=1, description="only the first so many rows")
     languages: list[str] | None = Field(None, description="rows in other languages are left out, and counted")
+    rubrics: str | list[str] | None = Field(
+        None,
+        description="rubrics of its rows: YAML files, a folder of them, or rubrics.parquet of `mr3 rubric generate`",
+    )
 
 
 class SetSource(_Source):
@@ -35,6 +45,7 @@ class SetSource(_Source):
     set: str
     revision: str = Field("main", description="a commit, or what is looked up once, at the start of a run")
     path: str | list[str] | None = Field(None, description="local files in place of the hub")
+    gold_scale: GoldScale = "set"
     split: str | None = Field(None, description="unset: the registry's")
     streaming: bool = Field(True, description="read while downloading; false keeps a copy in the cache of `datasets`")
 
@@ -69,8 +80,10 @@ class FileSource(_Source):
     def _whole(self) -> FileSource:
         if (self.columns is None) != (self.mode is None):
             raise ValueError("columns and mode go together: give both, or neither for the factory's own row format")
-        if self.columns is not None and self.rubric is None and self.mode != "choice":
-            raise ValueError("a file with columns needs a rubric: set `rubric:` to criteria or levels, or to a file")
+        if self.columns is not None and self.rubric is None and self.rubrics is None and self.mode != "choice":
+            raise ValueError(
+                "a file with columns needs a rubric: set `rubric:` to criteria or levels, or to a file, or `rubrics:`"
+            )
         if self.columns is not None and self.columns.language is None and self.language is None:
             raise ValueError("no language: name its column, or set `language:` for all rows")
         return self

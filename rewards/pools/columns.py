@@ -25,11 +25,11 @@ a code or an English name; anything else (HelpSteer3 gives programming languages
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from mr3.rows import BadRow, parse_json
 from rewards.pools.messages import Unreadable
 
 _CONSTANT, _JSON, _ROW = "=", "json:", "$."
@@ -135,8 +135,10 @@ def evaluate(expression: str | None, element: Any, row: Any) -> Any:
     text = lookup(element, head)
     if text is None or text == "":
         return None
+    if not isinstance(text, str):
+        raise Unreadable(f"{head} holds no JSON text but {type(text).__name__}")
     try:
-        found = json.loads(text)
-    except (TypeError, json.JSONDecodeError) as error:
+        found = parse_json(text)
+    except BadRow as error:
         raise Unreadable(f"{head} holds no JSON text: {error}") from error
     return lookup(found, rest) if dot else found

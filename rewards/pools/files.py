@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mr3.rows import BadRow, json_lines, parquet_rows
 from rewards.pools.columns import Columns
 from rewards.pools.rows import COLUMNS, REQUIRED
+from rewards.records import SetAside
 
 _BATCH = 256
 _HINT = "give a .parquet or .jsonl file, or a folder that `mr3 pool` made"
@@ -47,7 +47,7 @@ def file_rows(file: Path, columns: Columns | None) -> Iterator[tuple[str, Any]]:
     if file.suffix == ".parquet":
         return _parquet_rows(file, columns)
     if _is_jsonl(file):
-        return _jsonl_rows(file)
+        return (_placed(where, line) for where, line in json_lines(file))
     raise ValueError(f"{file} is neither .parquet, .jsonl nor .jsonl.gz: give a pool in one of these formats")
 
 
@@ -82,21 +82,12 @@ def _parquet_rows(file: Path, columns: Columns | None) -> Iterator[tuple[str, An
     try:
         table = pq.ParquetFile(file)
         wanted = wanted_columns(table.schema_arrow.names, columns, str(file))
-        for batch in table.iter_batches(batch_size=_BATCH, columns=wanted):
-            for value in batch.to_pylist():
-                number += 1
-                yield f"{file.name}:{number}", value
+        for value in parquet_rows(table.iter_batches(batch_size=_BATCH, columns=wanted)):
+            number += 1
+            yield _placed(f"{file.name}:{number}", value)
     except (pa.ArrowInvalid, OSError) as error:
         raise ValueError(f"{file} can't be read as Parquet after row {number}: {error}. Give a whole file") from error
 
 
-def _jsonl_rows(file: Path) -> Iterator[tuple[str, Any]]:
-    opener: Any = gzip.open if file.suffix == ".gz" else open
-    number = 0
-    try:
-        with opener(file, "rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                if not line.isspace():
-                    yield f"{file.name}:{number}", line
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{file} is damaged after line {number}: {error}. Give a whole file") from error
+def _placed(where: str, value: Any) -> tuple[str, Any]:
+    return where, SetAside(where=where, reason=str(value)) if isinstance(value, BadRow) else value

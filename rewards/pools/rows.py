@@ -5,14 +5,16 @@ Whole JSON lines take a fast way (one call of pydantic-core); what does not pass
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from mr3.records import Candidate, PoolRow
+from mr3.rows import BadRow, parse_json
 from rewards.pools.languages import Tagger
 from rewards.pools.mapper import Mapper
 from rewards.pools.messages import Unreadable
@@ -20,6 +22,9 @@ from rewards.records import SetAside
 
 COLUMNS = ("prompt_id", "prompt", "language", "responses", "reference", "meta", "provenance")
 REQUIRED = ("prompt_id", "prompt", "responses")
+_SLOW = (b"NaN", b"Infinity")
+"""What pydantic reads as null, and JSON does not know."""
+_KEYS = re.compile(rb'"(' + "|".join(COLUMNS).encode() + rb')"\s*:')
 _NONE_LEFT = "no response is left"
 _UNTOLD = (
     "missing or empty: language, and the last user turn does not tell it (give default_language to keep such rows)"
@@ -54,13 +59,13 @@ class RowReader:
             if row is not None:
                 return self._finished(where, row)
             try:
-                raw = json.loads(raw)
-            except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-                return (SetAside(where=where, reason=f"bad JSON: {error}"),)
+                raw = parse_json(raw)
+            except BadRow as problem:
+                return (SetAside(where=where, reason=str(problem)),)
         if isinstance(raw, SetAside):
             return (raw,)
         if isinstance(raw, PoolRow):
-            return self._finished(where, raw)
+            return self._kept(where, raw.prompt_id, raw)
         if not isinstance(raw, dict):
             reason = f"expected an object with {', '.join(REQUIRED)}, got {type(raw).__name__}"
             return (SetAside(where=where, reason=reason),)
@@ -89,8 +94,8 @@ class RowReader:
             return (SetAside(where=where, prompt_id=name, reason=f"missing or empty: {', '.join(missing)}"),)
         try:
             decoded = _decoded(value)
-        except json.JSONDecodeError as error:
-            return (SetAside(where=where, prompt_id=name, reason=f"bad JSON in a column: {error}"),)
+        except BadRow as problem:
+            return (SetAside(where=where, prompt_id=name, reason=f"in a column, {problem}"),)
         return self._checked(where, name, decoded)
 
     def _checked(self, where: str, name: str | None, value: dict[str, Any]) -> Iterable[PoolItem]:
@@ -98,6 +103,14 @@ class RowReader:
             row = PoolRow.model_validate(value)
         except ValidationError as error:
             return (SetAside(where=where, prompt_id=name, reason=_first_problem(error)),)
+        return self._kept(where, name, row)
+
+    def _kept(self, where: str, name: str | None, row: PoolRow) -> Iterable[PoolItem]:
+        """A row that did not come as one line of JSON, if it can be written and read as one: that is how it goes on."""
+        try:
+            from_json(row.model_dump_json())
+        except ValueError as error:  # what JSON can't hold: surrogates, objects, nesting and numbers without end
+            return (SetAside(where=where, prompt_id=name, reason=f"it can't be written as JSON: {error}"),)
         return self._finished(where, row)
 
     def _finished(self, where: str, row: PoolRow) -> Iterable[PoolItem]:
@@ -142,6 +155,11 @@ def _whole(line: bytes) -> PoolRow | None:
         row = PoolRow.model_validate_json(line)
     except ValidationError:
         return None
+    if any(sign in line for sign in _SLOW):
+        return None
+    keys = _KEYS.findall(line)
+    if len(keys) > len(set(keys)):  # perhaps the same key twice in one object
+        return None
     ready = row.prompt_id and row.prompt and row.language
     if not ready or (isinstance(row.prompt, str) and row.prompt.lstrip().startswith("[")):
         return None
@@ -154,14 +172,14 @@ def _decoded(value: dict[str, Any]) -> dict[str, Any]:
     prompt = row["prompt"]
     if isinstance(prompt, str) and prompt.lstrip().startswith("["):
         try:
-            decoded = json.loads(prompt)
-        except json.JSONDecodeError:
+            decoded = parse_json(prompt)
+        except BadRow:
             decoded = None  # an ordinary text that begins with a bracket
         if isinstance(decoded, list) and decoded and all(isinstance(m, dict) and "role" in m for m in decoded):
             row["prompt"] = decoded
     for name in ("meta", "provenance"):
         given = row.get(name)
-        row[name] = (json.loads(given) if given else {}) if isinstance(given, str) else given or {}
+        row[name] = (parse_json(given) if given else {}) if isinstance(given, str) else given or {}
     if row.get("language") is None:
         row["language"] = ""
     return row

@@ -61,7 +61,9 @@ def candidate_row(prompt: Merged, decision: Decision, sources: Mapping[str, Sour
         "rubric_hash": ", ".join(dict.fromkeys(run.rubric_hash for run in runs)),
         "labels": list(decision.labels),
         "agreement": decision.share,
-        "lot": int(stable_hash("draw", seed, prompt.prompt_id, chosen.id, rejected.id, length=16), 16),
+        "lot": int(
+            stable_hash("draw", seed, prompt.prompt_id, chosen.text.strip(), rejected.text.strip(), length=16), 16
+        ),
         "heldout": heldout,
     }
 

@@ -16,7 +16,7 @@ from mr3.artifacts import metrics_of
 from mr3.judging.scale import label_values
 from mr3.records import PoolMode
 from mr3.rubrics import Rubric
-from rewards.model import compare_scores, scored
+from rewards.model import compare_scores, margins_vary, scored
 from rewards.records import Comparison
 from rewards.selection.config import LabelSource
 from rewards.walk import Labelled, Row, as_verdict, label_settings, scale_of, walk
@@ -37,6 +37,7 @@ class Source:
     rubric_hash: str
     seed: int
     prompts: int
+    margins_vary: bool
 
     @property
     def width(self) -> float:
@@ -70,6 +71,9 @@ def open_source(label: LabelSource) -> Source:
         rubric_hash=rubric.content_hash,
         seed=int(settings["seed"]),
         prompts=pq.ParquetFile(prompts).metadata.num_rows,
+        margins_vary=margins_vary(
+            settings["mode"], settings["samples"], settings["combine"], settings["orders"], _has_odds(label.folder)
+        ),
     )
 
 
@@ -81,6 +85,14 @@ def _judge(folder: Path) -> str:
     for batch in pq.ParquetFile(folder / "verdicts.parquet").iter_batches(columns=["judge"]):
         found.update(batch.column("judge").unique().to_pylist())
     return ", ".join(sorted(name for name in found if name))
+
+
+def _has_odds(folder: Path) -> bool:
+    """Whether any verdict of the run has an expected score."""
+    import pyarrow.parquet as pq
+
+    column = pq.ParquetFile(folder / "verdicts.parquet").iter_batches(columns=["expected"])
+    return any(batch.column("expected").null_count < batch.num_rows for batch in column)
 
 
 def flip_rate(source: Source) -> dict[str, Any] | None:

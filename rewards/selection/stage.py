@@ -11,10 +11,9 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import StageRun, stage_run, write_atomic
+from mr3.artifacts import StageRun, finished_files, stage_run, write_atomic
 from mr3.stage import Every, stage_main
 from rewards.pairs import Choice, by_lot, pick, standings
 from rewards.selection.candidates import CANDIDATES, Quotas, candidate_row, fitting, held_out
@@ -63,7 +62,8 @@ class Selection:
     def _chosen(self, prompt: Merged, decided: Sequence[Decision], passed: Sequence[Decision]) -> list[Decision]:
         """What the rule takes of the pairs that passed; how responses stand is told by all decisions."""
         config, language = self._config, prompt.language
-        choice = Choice(standings([d.comparison for d in decided]), config.gap, config.seed, prompt.prompt_id)
+        texts = {i: r.text for i, r in prompt.responses.items()}
+        choice = Choice(standings([d.comparison for d in decided]), texts, config.gap, config.seed, prompt.prompt_id)
         of = {(d.winner, d.loser): d for d in passed}
         taken = pick([d.comparison for d in passed], config.rule, choice)
         self.funnel.add("rule", language, len(passed), {f"not_{config.rule}": len(passed) - len(taken)})
@@ -132,16 +132,27 @@ def _about(source: Source) -> dict[str, Any]:
     }
 
 
+def _check_margins(config: PairsConfig, sources: Sequence[Source]) -> None:
+    limits = {"min_margin": config.min_margin, "gap": config.gap if config.rule == "nearest_below" else 0.0}
+    used = [f"{name} is {value}" for name, value in limits.items() if value]
+    if used and len(sources) == 1 and not sources[0].margins_vary:
+        raise ValueError(
+            f"{used[0]}, but every decided comparison of {sources[0].folder} has the margin 1: label with "
+            "judge.sampling.logprobs (20), or leave it out"
+        )
+
+
 def run(config: PairsConfig) -> None:
     """Choose pairs, write the card, and upload where a repository is named.
 
     Raises:
         ValueError: for a label folder that is not finished, label runs of different pools, an audit of another run,
-            or an upload whose source policies have no known licence.
+            a least margin where margins can't vary, or an upload whose source policies have no known licence.
     """
     sources = sorted((open_source(label) for label in config.labels), key=lambda source: source.name)
     check_audits(config)
-    inputs: list[str | Path] = [label.folder / "manifest.json" for label in config.labels]
+    _check_margins(config, sources)
+    inputs = [file for label in config.labels for file in finished_files(label.folder)]
     with stage_run("pairs", config.data, inputs) as stage:
         if stage.finished:
             log.info("%s is finished: nothing to choose", stage.folder)

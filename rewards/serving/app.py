@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import mr3
 from rewards.serving.admission import Admission
+from rewards.serving.body import parse_body
 from rewards.serving.chat import ChatService
 from rewards.serving.chat_schema import ChatRequest
-from rewards.serving.errors import ApiError, error_response, invalid_body
+from rewards.serving.config import Limits
+from rewards.serving.errors import ApiError, error_response
 from rewards.serving.guard import Guard
 from rewards.serving.judging import JudgeService
 from rewards.serving.metrics import CONTENT_TYPE, Families, ServerMetrics, exposition
@@ -24,11 +28,16 @@ from rewards.serving.schema import JudgeRequest, Listed
 
 log = logging.getLogger("mr3.serving")
 M = TypeVar("M", bound=BaseModel)
+_SHORT_BYTES = 16_384
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a replica's application is made of. `all_families` asks every replica for its metrics."""
+    """What a replica's application is made of.
+
+    `all_families` asks every replica for its metrics; `beside` does what takes the processor, so that the event loop
+    can answer others meanwhile.
+    """
 
     judging: JudgeService
     chat: ChatService
@@ -36,19 +45,21 @@ class Parts:
     metrics: ServerMetrics
     all_families: Callable[[], Awaitable[dict[str, Families]]]
     digests: Sequence[str]
-    body_bytes: int
+    limits: Limits
+    beside: Executor
     created: int
 
 
-async def _read(request: Request, model: type[M]) -> M:
+async def _read(request: Request, model: type[M], parts: Parts) -> M:
     """The body, read once and strictly."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise ApiError(415, f"the body must be application/json, not {kind or 'without a Content-Type'}")
-    try:
-        return model.model_validate_json(await request.body(), strict=True)
-    except ValidationError as error:
-        raise invalid_body(error) from error
+    body = await request.body()
+    if len(body) <= _SHORT_BYTES:
+        return parse_body(body, model, parts.limits)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(parts.beside, parse_body, body, model, parts.limits)
 
 
 def _json(model: BaseModel) -> Response:
@@ -59,7 +70,7 @@ def _add_judging(app: FastAPI, parts: Parts) -> None:
     @app.post("/v1/judge", **DOCUMENTS["/v1/judge"])
     async def judge(request: Request) -> Response:
         """Judge one task or a batch by a rubric. A failed judgement is a result with `score: null` and a reason."""
-        return _json(await parts.judging.answer(await _read(request, JudgeRequest)))
+        return _json(await parts.judging.answer(await _read(request, JudgeRequest, parts)))
 
     @app.get("/v1/rubrics", **DOCUMENTS["/v1/rubrics"])
     async def rubrics() -> Response:
@@ -74,7 +85,7 @@ def _add_openai(app: FastAPI, parts: Parts) -> None:
     @app.post("/v1/chat/completions", **DOCUMENTS["/v1/chat/completions"])
     async def chat(request: Request) -> Response:
         """OpenAI's chat completions, without streaming."""
-        return _json(await parts.chat.answer(await _read(request, ChatRequest)))
+        return _json(await parts.chat.answer(await _read(request, ChatRequest, parts)))
 
     @app.get("/v1/models", **DOCUMENTS["/v1/models"])
     async def models() -> Response:
@@ -114,6 +125,8 @@ def _add_errors(app: FastAPI) -> None:
 
 def build_app(parts: Parts) -> FastAPI:
     """The application; its documents are at /docs and /openapi.json."""
+    parts.metrics.in_flight.set_function(lambda: parts.admission.requests)
+    parts.metrics.tasks.set_function(lambda: parts.admission.tasks)
     app = FastAPI(title="mR3 judge", version=mr3.__version__, description=__doc__.partition(".")[0])
     _add_judging(app, parts)
     _add_openai(app, parts)
@@ -124,7 +137,7 @@ def build_app(parts: Parts) -> FastAPI:
     app.add_middleware(
         Guard,
         digests=parts.digests,
-        body_bytes=parts.body_bytes,
+        limits=parts.limits,
         admission=parts.admission,
         metrics=parts.metrics,
         routes=routes,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any
 
 from mr3.inference.engine import Completion, Request, Sampling
+from mr3.judging.chat import least_tokens
 from rewards.serving.admission import Admission
 from rewards.serving.chat_schema import ChatChoice, ChatRequest, ChatResponse, Usage
 from rewards.serving.errors import ApiError
@@ -29,8 +32,9 @@ class ChatService:
         engine: Engine,
         admission: Admission,
         metrics: ServerMetrics,
+        beside: Executor,
     ) -> None:
-        self.name = name
+        self.name, self._beside = name, beside
         self._card, self._tokenizer, self._engine = card, tokenizer, engine
         self._admission, self._metrics = admission, metrics
 
@@ -41,15 +45,13 @@ class ChatService:
             ApiError: 400, 404 for what can't be done, 429 when full, 504 for a timeout, 502 for a failed engine.
         """
         self._check(request)
-        ids = self._prompt(request)
+        ids = await asyncio.get_running_loop().run_in_executor(self._beside, self._prompt, request)
         tokens = self._max_tokens(request, len(ids))
         requests = [
             Request(id=str(i), prompt_ids=ids, sampling=self._sampling(request, tokens, i)) for i in range(request.n)
         ]
         with self._admission.work(request.n):
-            self._metrics.tasks.set(self._admission.tasks)
             completions = await self._engine.generate(requests)
-        self._metrics.tasks.set(self._admission.tasks)
         for completion in completions:
             _raise_if_failed(completion)
         return self._response(completions)
@@ -64,16 +66,23 @@ class ChatService:
     def _prompt(self, request: ChatRequest) -> list[int]:
         messages = [{"role": m.role, "content": m.text} for m in request.messages]
         text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        least = least_tokens(self._ids, text, self._card.max_model_len)
+        if least is not None:
+            raise self._too_long(f"at least {least}")
+        return self._ids(text)
+
+    def _ids(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer([text], add_special_tokens=False)["input_ids"][0]
         return ids
+
+    def _too_long(self, tokens: str) -> ApiError:
+        room = f"the model holds {self._card.max_model_len} with its answer"
+        return ApiError(400, f"the messages have {tokens} tokens, and {room}", code="context_length_exceeded")
 
     def _max_tokens(self, request: ChatRequest, prompt: int) -> int:
         room = self._card.max_model_len - prompt
         if room < 1:
-            message = (
-                f"the messages have {prompt} tokens, and the model holds {self._card.max_model_len} with its answer"
-            )
-            raise ApiError(400, message, code="context_length_exceeded")
+            raise self._too_long(str(prompt))
         asked = request.max_completion_tokens or request.max_tokens
         if asked is not None and asked > room:
             message = f"max_tokens is {asked}, but beside a prompt of {prompt} tokens only {room} fit"

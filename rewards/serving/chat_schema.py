@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from rewards.serving.schema import Wire
+from rewards.serving.schema import MOST_TURNS, Wire
 
 
 class TextPart(Wire):
@@ -20,7 +20,7 @@ class ChatMessage(Wire):
     """One turn."""
 
     role: Literal["system", "user", "assistant"]
-    content: str | list[TextPart]
+    content: str | Annotated[list[TextPart], Field(max_length=MOST_TURNS)]
 
     @property
     def text(self) -> str:
@@ -38,7 +38,7 @@ class ChatRequest(Wire):
     """The body of `POST /v1/chat/completions`."""
 
     model: str
-    messages: list[ChatMessage] = Field(min_length=1)
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MOST_TURNS)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1, description="goes before max_tokens")
     temperature: float = Field(1.0, ge=0.0, le=2.0)

@@ -18,7 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rewards.serving.schema import ErrorBody, JudgeRequest, JudgeResponse, JudgeResult, JudgeStrategy, JudgeTask
 
-_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_NOT_NOW = frozenset({408, 425, 429})
+_REFUSED = range(400, 500)
+_SHOWN = 200
 _CONNECT_S = 10.0
 
 
@@ -31,7 +33,7 @@ class JudgeRefused(RuntimeError):
 
 
 class JudgeUnavailable(RuntimeError):
-    """No answer before the deadline, or within the retries; says what the last attempt met."""
+    """No answer that can be read before the deadline, or within the retries; says what the last attempt met."""
 
 
 class RetryPolicy(BaseModel):
@@ -57,14 +59,12 @@ class RetryPolicy(BaseModel):
 
 def retry_after(headers: httpx.Headers, now: float) -> float | None:
     """Seconds of a Retry-After header (a number or a date, RFC 9110), None where it is absent or odd."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    if value.strip().isdigit():
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)
-    except ValueError:
+    except (ValueError, TypeError, IndexError, OverflowError):  # what the standard library makes of odd dates
         return None
 
 
@@ -164,7 +164,7 @@ class JudgeClient:
         """Whether the server takes requests now."""
         try:
             return (await self._http.get("/health", timeout=_CONNECT_S)).status_code == 200
-        except httpx.TransportError:
+        except httpx.RequestError:
             return False
 
     async def _ask(
@@ -173,14 +173,10 @@ class JudgeClient:
         request = JudgeRequest(tasks=list(tasks), strategy=strategy or JudgeStrategy(), include_trace=include_trace)
         body = request.model_dump_json(exclude_defaults=True).encode()
         async with self._gate:
-            answer = await self._post("/v1/judge", body, self._deadline_s if deadline_s is None else deadline_s)
-        results = JudgeResponse.model_validate_json(answer).results
-        if len(results) != len(tasks):
-            raise JudgeUnavailable(f"the server sent {len(results)} results for {len(tasks)} tasks")
-        return results
+            return await self._post(body, len(tasks), self._deadline_s if deadline_s is None else deadline_s)
 
-    async def _post(self, path: str, body: bytes, deadline_s: float) -> bytes:
-        """The answer's body; tries again until the deadline."""
+    async def _post(self, body: bytes, tasks: int, deadline_s: float) -> list[JudgeResult]:
+        """The results; tries again until the deadline. A page of some proxy or half an answer is no answer."""
         ends, last = time.monotonic() + deadline_s, "it was never tried"
         for attempt in range(1, self._retry.attempts + 1):
             left = ends - time.monotonic()
@@ -189,19 +185,23 @@ class JudgeClient:
             told = None
             try:
                 async with asyncio.timeout(left):
-                    response = await self._http.post(path, content=body)
+                    response = await self._http.post("/v1/judge", content=body)
             except TimeoutError:
                 last = "no answer"
                 break
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:  # also what can't be decompressed
                 last = f"{type(error).__name__}: {error}"
             else:
-                if response.status_code == 200:
-                    return response.content
-                last = f"{response.status_code}: {_message(response)}"
-                if response.status_code not in _AGAIN:
-                    raise JudgeRefused(response.status_code, _message(response))
-                told = retry_after(response.headers, time.time())
+                if response.status_code == httpx.codes.OK:
+                    try:
+                        return _results(response.content, tasks)
+                    except ValueError as error:
+                        last = str(error)
+                else:
+                    last = f"{response.status_code}: {_message(response)}"
+                    if response.status_code in _REFUSED and response.status_code not in _NOT_NOW:
+                        raise JudgeRefused(response.status_code, _message(response))
+                    told = retry_after(response.headers, time.time())
             wait = self._retry.wait(attempt, told, self._random.random())
             if attempt == self._retry.attempts or time.monotonic() + wait >= ends:
                 break
@@ -209,9 +209,30 @@ class JudgeClient:
         raise JudgeUnavailable(f"{self._http.base_url} after {attempt} attempts, deadline {deadline_s:.0f} s: {last}")
 
 
+def _results(body: bytes, tasks: int) -> list[JudgeResult]:
+    """The results of an answer; fields that a later server adds are left out.
+
+    Raises:
+        ValueError: for anything else than one result per task.
+    """
+    try:
+        results = JudgeResponse.model_validate_json(body, strict=True, extra="ignore").results
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the body"
+        raise ValueError(f"an answer that is none ({where}: {first['msg'][:_SHOWN]}): {_shown(body)}") from error
+    if len(results) != tasks:
+        raise ValueError(f"the server sent {len(results)} results for {tasks} tasks")
+    return results
+
+
+def _shown(body: bytes) -> str:
+    return body[:_SHOWN].decode("utf-8", "replace")
+
+
 def _message(response: httpx.Response) -> str:
     """The server's own words, or the beginning of what some proxy said."""
     try:
-        return ErrorBody.model_validate_json(response.content).error.message
+        return ErrorBody.model_validate_json(response.content, extra="ignore").error.message
     except ValidationError:
-        return response.text[:200]
+        return _shown(response.content)

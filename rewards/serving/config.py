@@ -11,6 +11,7 @@ from mr3.config import StageConfig
 from mr3.judging.config import JudgeConfig
 from mr3.rubrics import Rubric
 from rewards.serving.ingress import Ingress
+from rewards.serving.schema import MOST_TASKS
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -23,7 +24,9 @@ class Limits(_Section):
     """How much one request may ask, and how much one replica takes on."""
 
     body_bytes: int = Field(4 << 20, ge=1_024, description="larger bodies are answered with 413")
-    tasks_per_request: int = Field(64, ge=1, description="of /v1/judge")
+    body_s: float = Field(30.0, gt=0, description="seconds for a whole body to arrive, else it is answered with 408")
+    body_values: int = Field(20_000, ge=100, description="of a body's JSON: objects, lists and what they hold")
+    tasks_per_request: int = Field(64, ge=1, le=MOST_TASKS, description="of /v1/judge")
     samples: int = Field(16, ge=1, description="judgements per order that a request may ask for")
     tasks_in_flight: int = Field(
         256, ge=1, description="per replica, chat completions included; what comes above it is answered with 429"

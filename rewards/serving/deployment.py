@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ray import serve
@@ -17,7 +18,7 @@ from rewards.serving.app import Parts, build_app
 from rewards.serving.chat import ChatService
 from rewards.serving.config import ServeConfig
 from rewards.serving.engine import ServedEngine
-from rewards.serving.judging import JudgeService
+from rewards.serving.judging import JudgeService, ServedJudge
 from rewards.serving.metrics import Families, ServerMetrics
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ log = logging.getLogger("mr3.serving")
 APPLICATION = "mr3"
 DEPLOYMENT = "judge"
 _METRICS_S = 5.0
-# Beside the requests at work there must be room to refuse others, to answer /health and to read /metrics.
-_SPARE_REQUESTS = 256
+# Not what limits the work (the admission does), but what Ray Serve hands over: whoever waits here waits for a body that
+# comes slowly, and /health would wait with them.
+_MOST_REQUESTS = 10_000
 _QUEUED_REQUESTS = 1_024
 _STARTS = 2
 
@@ -43,22 +45,23 @@ class JudgeHost:
     ) -> None:
         settings = ServeConfig.model_validate(config)
         rubrics = {name: Rubric.model_validate(rubric) for name, rubric in library.items()}
-        judge = open_judge(settings.judge, identity)
-        self._engine = ServedEngine(judge.engine, settings.limits.timeout)
-        judge.engine = self._engine
+        opened, beside = open_judge(settings.judge, identity), ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self._engine = ServedEngine(opened.engine, settings.limits.timeout)
+        judge = ServedJudge(opened, self._engine, beside)
         self._admission = Admission(settings.limits.tasks_in_flight)
         self._metrics = ServerMetrics()
         self._name: str = serve.get_replica_context().replica_id.unique_id
         self._parts = Parts(
             judging=JudgeService(judge, rubrics, settings.limits, self._admission, self._metrics),
             chat=ChatService(
-                settings.model_name, judge.card, judge.tokenizer, self._engine, self._admission, self._metrics
+                settings.model_name, judge.card, judge.tokenizer, self._engine, self._admission, self._metrics, beside
             ),
             admission=self._admission,
             metrics=self._metrics,
             all_families=self._all_families,
             digests=digests,
-            body_bytes=settings.limits.body_bytes,
+            limits=settings.limits,
+            beside=beside,
             created=int(time.time()),
         )
 
@@ -95,7 +98,7 @@ def judge_application(
     deployment = serve.deployment(
         JudgeHost,
         name=DEPLOYMENT,
-        max_ongoing_requests=limits.tasks_in_flight + _SPARE_REQUESTS,
+        max_ongoing_requests=_MOST_REQUESTS,
         max_queued_requests=_QUEUED_REQUESTS,
         backpressure_config={"status_code": 429, "retry_after_s": 2.0},
         autoscaling_config={

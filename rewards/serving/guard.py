@@ -1,20 +1,19 @@
-"""The gate in front of every route, as plain ASGI: keys, body size, draining, and the counts of all that passes."""
+"""The gate in front of every route, as plain ASGI: keys, bodies, draining, and the counts of all that passes."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 from rewards.serving.admission import Admission
+from rewards.serving.body import Message, Receive, read_body
+from rewards.serving.config import Limits
 from rewards.serving.errors import ApiError, error_response
 from rewards.serving.keys import accepted
 from rewards.serving.metrics import ServerMetrics
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+Scope = Message
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -27,13 +26,6 @@ def _headers(scope: Scope) -> dict[bytes, bytes]:
     return dict(scope["headers"])
 
 
-def _declared_length(headers: dict[bytes, bytes]) -> int:
-    value = headers.get(b"content-length", b"0")
-    if not value.isdigit():
-        raise ApiError(400, "the Content-Length header is not a number")
-    return int(value)
-
-
 class Guard:
     """ASGI middleware. What it refuses is answered here, as nothing behind it would answer it."""
 
@@ -41,12 +33,12 @@ class Guard:
         self,
         app: App,
         digests: Sequence[str],
-        body_bytes: int,
+        limits: Limits,
         admission: Admission,
         metrics: ServerMetrics,
         routes: frozenset[str],
     ) -> None:
-        self._app, self._digests, self._most = app, digests, body_bytes
+        self._app, self._digests, self._limits = app, digests, limits
         self._admission, self._metrics, self._routes = admission, metrics, routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,29 +75,11 @@ class Guard:
             raise ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise ApiError(415, "compressed bodies are not read: send it without Content-Encoding")
-        with self._admission.request():
-            self._metrics.in_flight.set(self._admission.requests)
-            try:
-                body = await self._body(headers, receive)
+        self._admission.refuse_while_draining()
+        with self._admission.body() as take:
+            body = await read_body(headers, receive, self._limits, take)
+            with self._admission.request():  # not before: a slow body holds nothing that others wait for
                 await self._app(scope, _replay(body, receive), send)
-            finally:
-                self._metrics.in_flight.set(self._admission.requests - 1)
-
-    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
-        too_large = ApiError(413, f"the body is larger than {self._most} bytes: send fewer or shorter tasks")
-        if _declared_length(headers) > self._most:
-            raise too_large
-        parts, size, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] != "http.request":  # the client is gone
-                raise ApiError(400, "the body was cut off")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > self._most:
-                raise too_large
-            more = message.get("more_body", False)
-        return b"".join(parts)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -1,8 +1,8 @@
 """Starts HAProxy as Ray Serve asks for it, closed to others and not outliving Ray; run as a program, without packages.
 
-Ray Serve (2.60) writes HAProxy's settings and starts a process anew whenever replicas come or go. Two things it leaves
-to whoever runs it: HAProxy's own pages (statistics, metrics) listen on all interfaces, without a key; and where Ray is
-killed, HAProxy lives on and holds its ports.
+Ray Serve (2.60) writes HAProxy's settings and starts a process anew whenever replicas come or go. Three things it
+leaves to whoever runs it: HAProxy's own pages (statistics, metrics) listen on all interfaces, without a key; a request
+may take for ever to arrive; and where Ray is killed, HAProxy lives on and holds its ports.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _ANY_INTERFACE = re.compile(r"^(\s*bind )\*?:(?=\d)", re.MULTILINE)
+_DEFAULTS = re.compile(r"^defaults[ \t]*\n", re.MULTILINE)
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux's prctl(2); it outlasts exec
 
 
-def close_pages(settings: Path) -> None:
+def close_pages(settings: str) -> str:
     """Have what listens on any interface listen on the loopback one; where the user names a host, it stays."""
-    settings.write_text(_ANY_INTERFACE.sub(r"\g<1>127.0.0.1:", settings.read_text()))
+    return _ANY_INTERFACE.sub(r"\g<1>127.0.0.1:", settings)
+
+
+def bound_requests(settings: str, seconds: int) -> str:
+    """Wait for a whole request (or a full buffer of it) before a replica hears of it, but only so many seconds."""
+    return _DEFAULTS.sub(rf"\g<0>    option http-buffer-request\n    timeout http-request {seconds}s\n", settings)
 
 
 def end_with_parent(parent: int) -> None:
@@ -32,13 +38,14 @@ def end_with_parent(parent: int) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """`argv`: HAProxy's path and its arguments, of which those that end in .cfg are its settings."""
-    parent = os.getppid()
-    for word in argv:
+    """`argv`: seconds that a request may take to arrive, HAProxy's path, its arguments (settings end in .cfg)."""
+    parent, seconds, command = os.getppid(), int(argv[0]), list(argv[1:])
+    for word in command:
         if word.endswith(".cfg"):
-            close_pages(Path(word))
+            settings = Path(word)
+            settings.write_text(bound_requests(close_pages(settings.read_text()), seconds))
     end_with_parent(parent)
-    os.execv(argv[0], list(argv))
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ What Ray Serve starts as HAProxy is a launcher of ours (see haproxy_launcher).
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shlex
 import shutil
@@ -22,8 +23,12 @@ from rewards.serving import haproxy_launcher
 
 log = logging.getLogger("mr3.serving")
 Ingress = Literal["auto", "proxy", "haproxy"]
-_SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+SWITCH = "RAY_SERVE_ENABLE_HA_PROXY"
+_CALLBACK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+# By name: what it imports belongs to replicas.
+_FRONT, _FRONT_SECONDS = "rewards.serving.front:middlewares", "MR3_SERVE_REQUEST_S"
 _VERSION_S = 10.0
+_GRACE_S = 10
 _BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 _PORTS = ("RAY_SERVE_HAPROXY_METRICS_PORT", "RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT")
 
@@ -38,14 +43,17 @@ def _free_ports(count: int) -> list[int]:
             probe.close()
 
 
-def write_launcher(folder: Path, binary: str) -> Path:
+def write_launcher(folder: Path, binary: str, request_s: int) -> Path:
     """A launcher of that HAProxy, as `folder`/haproxy.
+
+    Args:
+        request_s: seconds that a request may take to arrive.
 
     Raises:
         ValueError: where it can't be executed, as in a folder that is mounted with noexec.
     """
     launcher = folder / "haproxy"
-    words = [sys.executable, "-I", "-S", haproxy_launcher.__file__, binary]
+    words = [sys.executable, "-I", "-S", haproxy_launcher.__file__, str(request_s), binary]
     launcher.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
     launcher.chmod(0o700)
     if not os.access(launcher, os.X_OK):
@@ -89,7 +97,7 @@ def haproxy_binary(named: str | None = None) -> str:
     return found
 
 
-def haproxy_settings(folder: Path, binary: str) -> dict[str, str]:
+def haproxy_settings(folder: Path, binary: str, request_s: float) -> dict[str, str]:
     """The environment of a session whose ingress is HAProxy; `folder` is for its files, with a short path (sockets).
 
     Every port is chosen anew, so that several servers can run on one machine.
@@ -97,9 +105,12 @@ def haproxy_settings(folder: Path, binary: str) -> dict[str, str]:
     Raises:
         ValueError: when the folder allows no programs.
     """
+    seconds = math.ceil(request_s)
     return {
-        _SWITCH: "1",
-        _BINARY: str(write_launcher(folder, binary)),
+        SWITCH: "1",
+        _BINARY: str(write_launcher(folder, binary, seconds)),
+        # Of a client that neither sends nor reads; who waits for an answer is not meant. Replicas give up first.
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(seconds + _GRACE_S),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
@@ -113,31 +124,37 @@ def haproxy_settings(folder: Path, binary: str) -> dict[str, str]:
 
 
 def prepare_ingress(
-    ingress: Ingress, folder: Path, environment: MutableMapping[str, str] | None = None
+    ingress: Ingress, folder: Path, request_s: float, environment: MutableMapping[str, str] | None = None
 ) -> Mapping[str, str]:
     """Set what the ingress needs, before Ray starts; returns what was set. What the user has set stays.
 
     `auto` is HAProxy where this machine has it and the Ray session is ours to start, else Ray Serve's proxy. An HAProxy
-    that the user names is started by our launcher too.
+    that the user names is started by our launcher too. A request that has not arrived after `request_s` seconds is
+    refused by HAProxy itself where it fits into one of its buffers (16 KB), else by what stands before Ray Serve
+    (rewards.serving.front), in a Ray session that is ours, and by the replica.
 
     Raises:
         ValueError: for HAProxy where there is none, or in a Ray session that was started without it.
     """
     env = os.environ if environment is None else environment
-    if ingress == "proxy" or env.get(_SWITCH) == "1" or (ingress == "auto" and env.get("RAY_ADDRESS")):
-        return {}
+    front: dict[str, str] = {}
+    if not env.get("RAY_ADDRESS") and _CALLBACK not in env:
+        front = {_CALLBACK: _FRONT, _FRONT_SECONDS: str(request_s)}
+        env.update(front)
+    if ingress == "proxy" or env.get(SWITCH) == "1" or (ingress == "auto" and env.get("RAY_ADDRESS")):
+        return front
     if env.get("RAY_ADDRESS"):
         raise ValueError(
-            f"ingress: haproxy needs {_SWITCH}=1 in the environment of every node when Ray is started, and RAY_ADDRESS "
+            f"ingress: haproxy needs {SWITCH}=1 in the environment of every node when Ray is started, and RAY_ADDRESS "
             "names a session that runs already: start Ray with it (and export it here), or set ingress: auto or proxy"
         )
     try:
-        settings = haproxy_settings(folder, haproxy_binary(env.get(_BINARY)))
+        settings = haproxy_settings(folder, haproxy_binary(env.get(_BINARY)), request_s)
     except ValueError as error:
         if ingress == "haproxy":
             raise
         log.info("Ray Serve's own proxy passes requests on: %s", error)
-        return {}
+        return front
     settings = {name: value for name, value in settings.items() if name not in env or name == _BINARY}
     env.update(settings)
-    return settings
+    return front | settings

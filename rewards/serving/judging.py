@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import TypeVar
 
 from pydantic import ValidationError
 
+from mr3.inference.engine import Engine
+from mr3.judging.judge import Judge
 from mr3.judging.scale import mirrored
 from mr3.records import Outcome, Task, Verdict
 from mr3.rubrics import Rubric
@@ -18,8 +21,21 @@ from rewards.serving.errors import ApiError
 from rewards.serving.metrics import ServerMetrics
 from rewards.serving.schema import Compared, JudgeRequest, JudgeResponse, JudgeResult, JudgeStrategy, JudgeTask
 
-if TYPE_CHECKING:
-    from mr3.judging.judge import Judge
+T = TypeVar("T")
+
+
+class ServedJudge(Judge):
+    """A judge that renders and tokenises in another thread, as texts of megabytes would stop the event loop."""
+
+    def __init__(self, judge: Judge, engine: Engine, beside: Executor) -> None:
+        super().__init__(judge.card, judge.tokenizer, engine, judge.judge_id)
+        self._beside = beside
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._beside, work)
+        except ValueError as error:  # texts that lack the task's language or kind of rubric
+            raise ApiError(400, str(error)) from error
 
 
 class JudgeService:
@@ -57,9 +73,12 @@ class JudgeService:
             tie_margin=request.strategy.tie_margin,
         )
         with self._admission.work(len(tasks)):
-            self._metrics.tasks.set(self._admission.tasks)
-            results = await asyncio.gather(*(self._judged(model, task) for task in tasks))
-        self._metrics.tasks.set(self._admission.tasks)
+            asked = [asyncio.ensure_future(self._judged(model, task)) for task in tasks]
+            try:
+                results = await asyncio.gather(*asked)
+            finally:  # of a refused request nothing goes on
+                for each in asked:
+                    each.cancel()
         named = [r.model_copy(update={"id": t.id}) for r, t in zip(results, request.tasks, strict=True)]
         if not request.include_trace:
             named = [_without_traces(result) for result in named]

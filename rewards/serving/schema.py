@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.records import Message, Mode, Outcome, Verdict
 from mr3.rubrics import Rubric
 from rewards.model import Combine, Orders
 from rewards.records import Result
 
+MOST_TASKS, MOST_TURNS = 1_024, 1_024
 LANGUAGE = r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 RubricId = Annotated[str, Field(min_length=1, max_length=200, description="id in the server's rubric library")]
 
@@ -22,14 +23,16 @@ RubricId = Annotated[str, Field(min_length=1, max_length=200, description="id in
 class Wire(BaseModel):
     """A strict, immutable body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class JudgeTask(Wire):
     """One question for the judge: two responses for `pairwise`, one for `pointwise` and `binary`."""
 
     mode: Mode
-    input: str | Annotated[list[Message], Field(min_length=1)] = Field(description="text, or a conversation")
+    input: str | Annotated[list[Message], Field(min_length=1, max_length=MOST_TURNS)] = Field(
+        description="text, or a conversation"
+    )
     responses: list[str] = Field(min_length=1, max_length=2)
     rubric: Rubric | RubricId
     language: str = Field("en", pattern=LANGUAGE, max_length=40, description="of the input, as an ISO 639 code")
@@ -50,7 +53,9 @@ class JudgeStrategy(Wire):
 class JudgeRequest(Wire):
     """The body of `POST /v1/judge`: one task or a batch."""
 
-    tasks: list[JudgeTask] = Field(min_length=1, description="judged together; the server's limit is in its config")
+    tasks: list[JudgeTask] = Field(
+        min_length=1, max_length=MOST_TASKS, description="judged together; a server's own limit may be lower"
+    )
     strategy: JudgeStrategy = JudgeStrategy()
     include_trace: bool = Field(False, description="send the reasoning text of every verdict")
 
@@ -73,6 +78,12 @@ class JudgeResult(Wire):
     reason: str | None = None
     comparison: Compared | None = Field(None, description="pairwise only")
     verdicts: list[Verdict] = Field(description="every judgement; their scores refer to the order of the request")
+
+    @model_validator(mode="after")
+    def _score_only_when_ok(self) -> JudgeResult:
+        if (self.score is not None) != (self.outcome is Outcome.OK):
+            raise ValueError(f"the outcome is {self.outcome}, and the score {self.score}: a failed judgement has none")
+        return self
 
 
 class JudgeResponse(Wire):

@@ -174,7 +174,7 @@ def run(config: ServeConfig) -> None:
     if not digests:
         log.warning("no API keys: whoever reaches %s:%d may use the judge", config.host, port)
     with tempfile.TemporaryDirectory(prefix="mr3-") as folder:
-        prepare_ingress(config.ingress, Path(folder))
+        prepare_ingress(config.ingress, Path(folder), config.limits.body_s)
         with ray_session():
             _serve(config, port, identity, digests)
 

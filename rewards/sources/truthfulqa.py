@@ -11,13 +11,12 @@ Layout below `path`: `samples/<language>/<org>__<model>.jsonl.gz` (harness logs,
 from __future__ import annotations
 
 import csv
-import gzip
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from mr3.records import Candidate, PoolRow
+from mr3.rows import BadRow, json_lines, parse_object
 from rewards.records import GoldLabel, SetAside
 
 LANGUAGES = ("en", "es", "ca")
@@ -53,26 +52,26 @@ def _sample_files(root: Path, language: str) -> list[Path]:
 
 def _samples(file: Path) -> Iterator[tuple[str, dict[str, Any] | SetAside]]:
     """Lines of one log: (where, what we need of it), or a SetAside for a line that isn't one."""
-    opener: Any = gzip.open if file.suffix == ".gz" else open
-    with opener(file, "rb") as stream:
-        for line, blob in enumerate(stream, start=1):
-            where = f"{file.parent.name}/{file.name}:{line}"
-            try:
-                row = json.loads(blob)
-                doc = row["doc"]
-                kept = {
-                    "doc_id": int(row["doc_id"]),
-                    "text": row["filtered_resps"][0],
-                    "question": doc["question"],
-                    "best_answer": doc["best_answer"],
-                    "category": doc["category"],
-                }
-                if not isinstance(kept["text"], str):
-                    raise TypeError(f"the response is no text but {type(kept['text']).__name__}")
-            except (ValueError, KeyError, IndexError, TypeError) as error:
-                yield where, SetAside(where=where, reason=f"not a sample: {type(error).__name__}: {error}")
-                continue
-            yield where, kept
+    for place, blob in json_lines(file):
+        where = f"{file.parent.name}/{place}"
+        try:
+            if isinstance(blob, BadRow):
+                raise blob
+            row = parse_object(blob)
+            doc = row["doc"]
+            kept = {
+                "doc_id": int(row["doc_id"]),
+                "text": row["filtered_resps"][0],
+                "question": doc["question"],
+                "best_answer": doc["best_answer"],
+                "category": doc["category"],
+            }
+            if not isinstance(kept["text"], str):
+                raise TypeError(f"the response is no text but {type(kept['text']).__name__}")
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+            yield where, SetAside(where=where, reason=f"not a sample: {type(error).__name__}: {error}")
+            continue
+        yield where, kept
 
 
 def _review_files(root: Path, language: str) -> list[tuple[str, Path]]:

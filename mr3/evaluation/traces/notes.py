@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mr3.evaluation.traces.conclusion import conclusion, phrases
 from mr3.evaluation.traces.mentions import mentioned
-from mr3.evaluation.traces.repetition import degenerate, says_again
+from mr3.evaluation.traces.repetition import degenerate, repeated_share, says_again
 from mr3.families import find_family
 from mr3.judge_card import JudgeCard
 from mr3.judging.scale import mirrored
 from mr3.languages.codes import base_code
+from mr3.languages.identify import LanguageShare, share_in
 from mr3.prompts import languages_of
 from mr3.records import Task, Verdict
 from mr3.stats import Rate, rate
+
+IN_LANGUAGE = 0.5
+"""A trace is in a language when so much of it is: it may quote the responses in theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,10 @@ class TraceNotes:
     """Whether a forced trace says its forcing sentence again."""
     named: int | None
     criteria: int | None
+    in_language: LanguageShare
+    """How much of it is in that language, as an identifier reads it."""
+    repeated: float | None
+    """The share of it that stood in it before; None for a short one."""
 
 
 class TraceReader:
@@ -79,6 +87,8 @@ class TraceReader:
             says_again=says_again(trace, sentence) if sentence else None,
             named=named,
             criteria=criteria,
+            in_language=share_in(trace, language),
+            repeated=repeated_share(trace),
         )
 
 
@@ -89,13 +99,33 @@ def _conclusions(notes: Sequence[TraceNotes]) -> dict[str, Rate]:
     }
 
 
+def _in_language(notes: Sequence[TraceNotes]) -> dict[str, Any]:
+    """The rate over the traces that an identifier could tell the language of; no rate where there is none."""
+    shares = [n.in_language.share for n in notes if n.in_language.share is not None]
+    reasons = Counter(n.in_language.reason for n in notes if n.in_language.reason is not None)
+    found: dict[str, Any] = {**rate(share >= IN_LANGUAGE for share in shares), "not_checked": dict(reasons)}
+    if not shares:
+        found["reason"] = f"no trace could be checked: {', '.join(sorted(map(str, reasons)))}"
+    return found
+
+
+def _repetition(notes: Sequence[TraceNotes]) -> dict[str, Any]:
+    known = [n.repeated for n in notes if n.repeated is not None]
+    share: dict[str, Any] = {"value": sum(known) / len(known) if known else None, "n": len(known)}
+    if not known:
+        share["reason"] = "every trace is too short"
+    return {"degenerate": rate(n.degenerate for n in notes), "mean_repeated_share": share}
+
+
 def trace_metrics(notes: Iterable[TraceNotes | None]) -> dict[str, Any]:
     """Rates over verdicts with a trace; empty where there is none.
 
     `conclusion`: `agrees` is over the traces whose conclusion can be read and whose verdict has a score; `coverage`
-    is how many could be read. `degenerate` is over all traces (of truncated verdicts too, which is where loops
-    end), `forced` over those with a forcing sentence. `criteria` is over rubrics with named criteria in the trace's
-    language: `not_mentioned` of all criteria, and the traces that name `all`.
+    is how many could be read. `in_named_language` is the share of traces of which at least half is in the language that
+    the strategy names, over those that can be told; the others are `not_checked`, by reason. `degenerate` is over all
+    traces (of truncated verdicts too, which is where loops end), `repetition` the same with the mean share of a trace
+    that stood in it before; `forced` over those with a forcing sentence. `criteria` is over rubrics with named criteria
+    in the trace's language: `not_mentioned` of all criteria, and the traces that name `all`.
     """
     seen = [n for n in notes if n is not None]
     if not seen:
@@ -110,7 +140,15 @@ def trace_metrics(notes: Iterable[TraceNotes | None]) -> dict[str, Any]:
             "by_language": {code: _conclusions(rows) for code, rows in sorted(by_language.items())},
             "languages_without_phrases": sorted(by_language.keys() - phrases().keys()),
         },
+        "in_named_language": {
+            **_in_language(seen),
+            "by_language": {code: _in_language(rows) for code, rows in sorted(by_language.items())},
+        },
         "degenerate": rate(n.degenerate for n in seen),
+        "repetition": {
+            **_repetition(seen),
+            "by_language": {code: _repetition(rows) for code, rows in sorted(by_language.items())},
+        },
     }
     forced = [n for n in seen if n.forced]
     if forced:

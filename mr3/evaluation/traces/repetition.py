@@ -64,10 +64,10 @@ def says_again(text: str, sentence: str) -> bool:
     return sum(piece in flat for piece in pieces) >= _SAID_AGAIN * len(pieces)
 
 
-def degenerate(text: str) -> bool:
-    """Whether half of the end is a loop, or half of the whole text stood in it before."""
+def degenerate(text: str, share: float = 0.5) -> bool:
+    """Whether such a share of the end is a loop, or of the whole text stood in it before."""
     again, at_the_end = repeated_share(text), repeated_share(text[-TAIL:])
-    if again is not None and again >= 0.5:
+    if again is not None and again >= share:
         return True
     # A loop over half of the end repeats most of it, so what does not is spared the search for a period.
-    return (at_the_end is None or at_the_end >= 0.25) and loop_share(text) >= 0.5
+    return (at_the_end is None or at_the_end >= share / 2) and loop_share(text) >= share

@@ -20,7 +20,7 @@ from mr3.parsing.plain import EDGES, plain, without_end_tokens
 from mr3.parsing.scores import Number, legal, side
 from mr3.records import Outcome
 
-_BOX = re.compile(r"\s*\$?\s*\\boxed\{([^{}]*)\}\s*\$?\s*")
+_BOX = re.compile(r"\s*+(?:\$\s*+)?\\boxed\{([^{}]*)\}\s*+(?:\$\s*+)?")
 _SIX = tuple("123456")
 _SEVEN = tuple("1234567")
 
