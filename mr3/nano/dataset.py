@@ -41,6 +41,7 @@ class DataConfig(StageConfig):
     """How much to make."""
 
     judge_rows: int = 8_000
+    junk_share: float = Field(0.25, ge=0, le=1, description="share of the judge's rows with junk in the responses")
     replay_documents: int = 3_000
     rl_rows: int = Field(1_600, description="tasks for GRPO, also as SFT rows: contents of their own")
     teacher_rows: int = Field(0, description="judge SFT rows under three strategies, for the data factory's teacher")
@@ -65,16 +66,16 @@ def sft_row(made: JudgeTask) -> dict[str, Any]:
     }
 
 
-def judge_tasks(split: str, rows: int, seed: int) -> list[JudgeTask]:
-    """Training tasks in all modes; 30% of the rubrics in the task's language, 20% damaged responses."""
-    maker = TaskMaker(Recipe(split, own_rubric=0.3, garbled=0.2), seed)
+def judge_tasks(split: str, rows: int, seed: int, junk: float = 0.0) -> list[JudgeTask]:
+    """Training tasks in all modes; 30% of the rubrics in the task's language, 20% damaged responses, a share with junk."""
+    maker = TaskMaker(Recipe(split, own_rubric=0.3, garbled=0.2, junk=junk), seed)
     modes = random.Random(seed).choices(list(MODE_SHARES), list(MODE_SHARES.values()), k=rows)
     return [maker.task(mode) for mode in modes]  # type: ignore[arg-type]
 
 
-def judge_rows(rows: int, seed: int) -> list[dict[str, Any]]:
+def judge_rows(rows: int, seed: int, junk: float = 0.0) -> list[dict[str, Any]]:
     """Judge SFT rows."""
-    return [sft_row(made) for made in judge_tasks("judge_sft", rows, seed)]
+    return [sft_row(made) for made in judge_tasks("judge_sft", rows, seed, junk)]
 
 
 def policy_rows(mix: Mix, rows: int, seed: int) -> list[dict[str, Any]]:
@@ -129,7 +130,7 @@ def run(config: DataConfig) -> None:
         if stage.finished:
             return
         seed, out = config.seed * 1_000, stage.folder
-        counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1))}
+        counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1, config.junk_share))}
         if config.teacher_rows:
             told = strategy_rows(config.teacher_rows, seed + 7, PROFILE)
             counts["teacher_sft"] = _write(out / "teacher_sft.parquet", told)

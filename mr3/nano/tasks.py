@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mr3.nano.facts import Content, Question, contents, flip
+from mr3.nano.junk import add_junk
 from mr3.nano.packs import TRAIN_FAMILIES, TRAIN_LANGUAGES
 from mr3.nano.responses import Attributes, Mix, garble, splice, write_response
 from mr3.nano.rubrics import sample_names, word_rubric
@@ -15,6 +16,7 @@ from mr3.records import Mode, Task
 from mr3.rubrics import Rubric
 
 _TIES = 0.12
+_JUNK_IN_BOTH = 0.25
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Recipe:
     held_out_rubric: bool = False
     criterion: str | None = None
     garbled: float = 0.0
+    junk: float = 0.0
 
 
 class TaskMaker:
@@ -46,6 +49,7 @@ class TaskMaker:
 
     def __init__(self, recipe: Recipe, seed: int) -> None:
         self.recipe, self.rng = recipe, random.Random(seed)
+        self.junk = random.Random(f"junk-{seed}")  # of its own: all else is the same with and without junk
         self.contents: list[Content] = contents(recipe.split)
         self.made = 0
 
@@ -73,6 +77,14 @@ class TaskMaker:
         if self.rng.random() < 0.6:
             return garble(text, self.rng)
         return splice(text, write_response(question, Mix().sample(self.rng), self.rng), self.rng)
+
+    def _with_junk(self, texts: list[str], question: Question) -> list[str]:
+        """Junk in one response or in both, in the recipe's share of the tasks."""
+        lot = self.junk
+        if lot.random() >= self.recipe.junk:
+            return texts
+        only = None if lot.random() < _JUNK_IN_BOTH else lot.randrange(len(texts))
+        return [add_junk(t, question, lot) if only in (None, i) else t for i, t in enumerate(texts)]
 
     def pair(self, question: Question, names: tuple[str, ...]) -> list[str]:
         """Two responses that are equal up to a random criterion of the rubric, which decides (or none does)."""
@@ -103,6 +115,7 @@ class TaskMaker:
         question = self.question()
         names = self.names(least=2 if mode == "pointwise" else 1)
         texts = self.pair(question, names) if mode == "pairwise" else self.single(question, names, mode)
+        texts = self._with_junk(texts, question)
         return self.build(mode, question, names, self.rubric(names, question), texts)
 
     def build(
