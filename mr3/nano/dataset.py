@@ -130,7 +130,9 @@ def run(config: DataConfig) -> None:
         if stage.finished:
             return
         seed, out = config.seed * 1_000, stage.folder
-        counts = {"judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1, config.junk_share))}
+        counts = {
+            "judge_sft": _write(out / "judge_sft.parquet", judge_rows(config.judge_rows, seed + 1, config.junk_share))
+        }
         if config.teacher_rows:
             told = strategy_rows(config.teacher_rows, seed + 7, PROFILE)
             counts["teacher_sft"] = _write(out / "teacher_sft.parquet", told)
