@@ -102,7 +102,7 @@ def _watched(results: Any, watch: Watch, replicas: int) -> Iterator[Any]:
     try:
         while True:
             batch = reader.submit(next, batches, None)
-            while not wait([batch], watch.tick).done:
+            while not wait([batch], watch.pause).done:
                 watch.check(MOST_DEATHS + replicas)
             if (found := _result(batch)) is None:
                 return
