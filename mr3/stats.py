@@ -133,8 +133,8 @@ def hierarchical_bootstrap(
     """The mean over seeds of the mean over items of paired differences, resampling seeds, then what items are about.
 
     Where seeds have contents of their own, each place of a resample draws its own. A content that several seeds share
-    is as hard under each of them, so contents are then drawn once for all seeds of a resample (the pigeonhole bootstrap,
-    Owen 2007, Annals of Applied Statistics 1(2), which errs to the wide side).
+    is as hard under each of them, so contents are then drawn once for all seeds of a resample (the pigeonhole
+    bootstrap, Owen 2007, Annals of Applied Statistics 1(2), which errs to the wide side).
 
     Args:
         differences: one sequence of a - b per seed; seeds may hold different numbers of items.
