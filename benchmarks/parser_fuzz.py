@@ -2,7 +2,7 @@
 
 Counted: invented scores (one came out where none may, or another than the written one), lost ones (a documented
 repair was not made), and mistyped results (another outcome than documented, a repair that is not marked or none that
-is, text that no file takes, an exception). Then three parsers with a planted bug must each be caught inventing.
+is, text that no file takes, an exception). Then parsers with a planted bug must each be caught inventing.
 """
 
 from __future__ import annotations
@@ -118,7 +118,18 @@ def last_duplicate_wins(name: str, text: str, labels: Sequence[str], finish: str
     return parser(name, text, labels, finish)
 
 
-PLANTED: tuple[Parser, ...] = (first_match_wins, cut_answers_are_closed, last_duplicate_wins)
+def what_is_in_front_says_nothing(name: str, text: str, labels: Sequence[str], finish: str) -> Parsed:
+    """Planted bug: only the object is read, whatever the text before it says."""
+    trace, closed, answer = text.partition("</think>")
+    return parser(name, f"{trace}{closed}{answer[max(0, answer.find('{')) :]}", labels, finish)
+
+
+PLANTED: tuple[Parser, ...] = (
+    first_match_wins,
+    cut_answers_are_closed,
+    last_duplicate_wins,
+    what_is_in_front_says_nothing,
+)
 
 
 def run() -> Result:
@@ -152,6 +163,6 @@ BENCHMARK = Benchmark(
         "invented": Bar("at_most", 0),
         "lost": Bar("at_most", 0),
         "mistyped": Bar("at_most", 0),
-        "planted_caught": Bar("at_least", 3),
+        "planted_caught": Bar("at_least", len(PLANTED)),
     },
 )

@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from benchmarks.verdict_mutations import Case, Draft, Mutation
-from benchmarks.verdict_texts import TRANSLATED_KEYS, WRITERS, literal, sentence
+from benchmarks.verdict_texts import DIGITS, TRANSLATED_KEYS, WRITERS, literal, sentence
 
 JSON_WRITERS = tuple(writer for writer in WRITERS if writer.name in ("mr3", "r3"))
 Pair = tuple[str, str]
@@ -62,10 +62,66 @@ def fence(d: Draft) -> Case:
     )
 
 
+def _behind(d: Draft, front: str, between: str = "\n") -> str:
+    """A whole answer with `front` before its object."""
+    closed = "\n```" if "```" in front else ""
+    return f"{_front(d)}{front}{between}{_object([_reason(d), _score(d, d.truth)], d.lot)}{closed}"
+
+
 def prose_in_front(d: Draft) -> Case:
-    front = d.lot.choice([sentence(d.lot), f"Score: {d.other}.", f"[RESULT] {d.other}\n", "**Verdict**\n\n```json\n"])
-    text = f"{_front(d)}{front}\n{_object([_reason(d), _score(d, d.truth)], d.lot)}"
-    return d.says("prose in front", text + ("\n```" if "```" in front else ""), repaired=True)
+    """Prefaces that name no other score: sentences, lists with numbers and letters, the same score."""
+    front = d.lot.choice(
+        [
+            sentence(d.lot),
+            "Here is my evaluation:",
+            "**Verdict**\n\n```json\n",
+            f"Score: {d.truth}.",
+            f"[RESULT] {d.truth}",
+            "1. It is right.\n2. It is brief.\n3. It thanks 4 people.\n",
+            "A. The first point holds.\nB) So does the second.\n",
+            "It names 2 of 5 causes, on page 4, in 1.5 lines.",
+            "Score:\n",
+        ]
+    )
+    return d.says("prose in front", _behind(d, front), repaired=True)
+
+
+def other_verdict_in_front(d: Draft) -> Case:
+    """The object says one thing and the text in front of it another."""
+    other = d.other
+    noun = d.lot.choice(
+        ["Score", "Final score", "Verdict", "**Rating**", "The winner", *(k for k, _ in TRANSLATED_KEYS)]
+    )
+    forms = [
+        f"{noun}: {other}",
+        f"{noun} = {other}.",
+        f"{noun}：**{other}**",
+        f"The verdict is {other}.",
+        f"{sentence(d.lot)}\n{other}\n",
+        f"**{other}**\n\n```json\n",
+        f"[RESULT] {other}",
+        f"So I choose {other}.",
+        f"Score: {d.truth}. No, the score is {other}.",
+    ]
+    if " " in other:  # a label that no text holds by chance
+        forms += [f"{other} is better.", f"I like what {other.upper()} does", f"not {other}"]
+    if other.isdigit():
+        wide = "".join(d.lot.choice(DIGITS)[int(c)] for c in other)
+        forms += [f"I give it a {other}.", f"Score: {other}/5", f"{noun}: {wide}"]
+    front = d.lot.choice(forms)
+    return d.says_nothing(
+        "another verdict in front", _behind(d, front, d.lot.choice([" ", "\n"])), outcome="parse_failed"
+    )
+
+
+def markup_in_front(d: Draft) -> Case:
+    """Tokens and channel names that a chat template should have kept to itself."""
+    mark = d.lot.choice(
+        ["<|channel|>final<|message|>", "assistantfinal", "<|im_end|>\n<|im_start|>assistant\n", "assistant\n", "</s>",
+         "<|start|>assistant<|channel|>final<|message|>", "[/INST]", "final\n", "<start_of_turn>model\n"]
+    )  # fmt: skip
+    front = d.lot.choice(["", f"{sentence(d.lot)}\n"]) + mark
+    return d.says_nothing("chat markup in front", _behind(d, front, ""), outcome="parse_failed")
 
 
 def trailing_comma(d: Draft) -> Case:
@@ -262,7 +318,8 @@ def nesting(d: Draft) -> Case:
 
 
 JSON_ONLY: tuple[Mutation, ...] = (
-    layout, escaped_keys, quoted_verdict, fence, prose_in_front, trailing_comma, single_quotes, line_breaks,
+    layout, escaped_keys, quoted_verdict, fence, prose_in_front, other_verdict_in_front, markup_in_front,
+    trailing_comma, single_quotes, line_breaks,
     unescaped_quotes, translated_keys, extra_keys, no_explanation, typed, other_ranking, no_ranking, twice,
     rival_key, no_trace, hidden_in_quotes, inner_score, not_a_score, not_this_number, arithmetic_on_strings,
     look_alike_key, nesting,

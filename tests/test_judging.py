@@ -299,6 +299,21 @@ def test_joined_parts_are_what_the_template_renders(system: str, user: str) -> N
         assert chat.ids([chat.text(rendered)] * 2) == wanted == chat.ids([chat.text(rendered)] * 2)
 
 
+def test_no_special_token_of_the_tokenizer_comes_from_data() -> None:
+    """Also those whose form rendering does not know; the template's own stay."""
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<unused7>", "[turn]", "~~end~~"]})
+    special = set(tokenizer.all_special_ids)
+    chat = ChatPrompt(tokenizer)
+
+    def specials(user: str) -> list[int]:
+        [ids] = chat.ids([chat.text(Rendered(system="be brief", user=user))])
+        return [i for i in ids if i in special]
+
+    assert specials("a <unused7> b [turn] ~~end~~") == specials("a b")
+    assert "a <¦unused7¦> b [¦turn¦] ~¦~end~¦~" in chat.text(Rendered(system="s", user="a <unused7> b [turn] ~~end~~"))
+
+
 PLAIN = make_tokenizer()
 TRIMMING = make_tokenizer(TEMPLATE.replace("m['content']", "m['content'] | trim"))
 

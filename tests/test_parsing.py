@@ -216,6 +216,63 @@ def test_what_is_ambiguous_unclosed_or_missing_fails(text: str) -> None:
     assert (parsed.outcome, parsed.score) == (Outcome.PARSE_FAILED, None)
 
 
+@pytest.mark.parametrize(
+    ("front", "score", "labels"),
+    [
+        ("Score: 2. Final: ", "3", POINTWISE_LABELS),
+        ("Verdict: Assistant A ", "Assistant B", PAIRWISE_LABELS),
+        ("Assistant A is better. ", "Assistant B", PAIRWISE_LABELS),
+        ("A is better. ", "Assistant B", PAIRWISE_LABELS),
+        ("I prefer response A.\n", "Assistant B", PAIRWISE_LABELS),
+        ("[[A]]\n", "Assistant B", PAIRWISE_LABELS),
+        ("It's a tie. ", "Assistant A", PAIRWISE_LABELS),
+        ("So that is false. ", "true", BINARY_LABELS),
+        ("The answer is B.\n", "C", CHOICE_LABELS),
+        ("B\n", "C", CHOICE_LABELS),
+        ("Assistant B > Assistant A > Assistant C\n", "A > B > C", ranking_labels(3)),
+        ("**2**\n\n```json\n", "3", POINTWISE_LABELS),
+        ("Punktzahl: 2\n", "3", POINTWISE_LABELS),
+        ("得分：２分\n", "3", POINTWISE_LABELS),
+        ("الدرجة: ٢\n", "3", POINTWISE_LABELS),
+        ("I rate this a 2/5. ", "3", POINTWISE_LABELS),
+    ],
+)
+def test_another_verdict_in_front_of_the_object_is_a_contradiction(
+    front: str, score: str, labels: tuple[str, ...]
+) -> None:
+    parsed = parse(after_trace(f"{front}{answer(score)}"), labels, "stop")
+    assert parsed.outcome is Outcome.PARSE_FAILED and "names another score" in (parsed.reason or "")
+    same = front.replace("2", score).replace("２", score).replace("٢", score)
+    if same != front:
+        assert parse(after_trace(f"{same}{answer(score)}"), labels, "stop").score == score, "the same score twice"
+
+
+@pytest.mark.parametrize(
+    ("front", "score", "labels"),
+    [
+        ("Here is my evaluation:\n", "3", POINTWISE_LABELS),
+        ("1. It is right.\n2. It is brief.\n\n", "3", POINTWISE_LABELS),
+        ("It names 2 of 5 causes and gives 4 reasons, 1.5 a line.\n", "3", POINTWISE_LABELS),
+        ("Score: 3. Final: ", "3", POINTWISE_LABELS),
+        ("A: fine. B: a bit long.\n", "C", CHOICE_LABELS),
+        ("Assistant B wins.\n", "Assistant B", PAIRWISE_LABELS),
+        ("Both assistants are brief; a response should be.\n", "Assistant B", PAIRWISE_LABELS),
+        ("Verdict: B > A > C\n", "B > A > C", ranking_labels(3)),
+    ],
+)
+def test_a_preface_that_names_no_other_verdict_is_harmless(front: str, score: str, labels: tuple[str, ...]) -> None:
+    parsed = parse(after_trace(f"{front}{answer(score)}"), labels, "stop")
+    assert (parsed.score, parsed.repaired) == (score, True)
+
+
+@pytest.mark.parametrize(
+    "mark", ["<|channel|>final<|message|>", "assistantfinal", "<|im_end|>\n<|im_start|>assistant\n", "final\n", "</s>"]
+)
+def test_chat_markup_in_front_of_the_object_fails(mark: str) -> None:
+    parsed = parse(after_trace(f"{mark}{answer('3')}"), POINTWISE_LABELS, "stop")
+    assert parsed.outcome is Outcome.PARSE_FAILED and "chat markup" in (parsed.reason or "")
+
+
 def test_the_result_can_be_written_to_a_file() -> None:
     parsed = parse(after_trace('{"explanation": "\\ud800", "score": "\\ud800"}'), POINTWISE_LABELS, "stop")
     assert parsed.outcome is Outcome.OFF_SCALE
@@ -229,10 +286,15 @@ def test_an_unknown_finish_reason_is_a_failure_of_the_engine() -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(unit=st.sampled_from([" ", "\n", '"', "{", ",", "\\", '" , ', "<|im_end|>", '"score":', "```"]))
+@given(
+    unit=st.sampled_from(
+        [" ", "\n", '"', "{", ",", "\\", '" , ', "<|im_end|>", '"score":', "```", "give ", "a:(", "1 "]
+    )
+)
 def test_degenerate_repetition_takes_no_noticeable_time(unit: str) -> None:
     begun = time.process_time()
     for text in (unit * 20_000, "{" + unit * 20_000 + "}", '{"explanation": "' + unit * 20_000 + '", "score": "9"}'):
         parse(after_trace(text), POINTWISE_LABELS, "stop")
         parse(after_trace(text + "x"), POINTWISE_LABELS, "stop")
+        parse(after_trace(f"score{text}{answer('3')}"), POINTWISE_LABELS, "stop")
     assert time.process_time() - begun < 5

@@ -4,6 +4,8 @@ Qwen3's rule: render with `add_generation_prompt` and `enable_thinking`, and app
 Some templates already end with `<think>` or `<think>\\n`; then only what follows `<think>` in the prefix (a forced
 first sentence) is appended, behind the template's own ending, newline included. Nothing is stripped: the prompt must
 be token for token the one of training, which renders the same messages with the same template.
+
+Rendering has made known forms of chat tokens inert; what else the tokenizer takes for a special one is made so here.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mr3.prompts import Rendered
+from mr3.prompts.rendered import neutralise_own, own_tokens
 
 _OPEN = "<think>"
 _SYSTEM, _USER = "\x02system probe\x03", "\x02user probe\x03"
@@ -57,6 +60,8 @@ class ChatPrompt:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        added = tokenizer.added_tokens_decoder.values()
+        self._own = own_tokens({token.content for token in added if token.special})
         self._parts = self._split()
         self._boundary = self._find_boundary()
         self._prefix_ids: OrderedDict[str, list[int]] = OrderedDict()
@@ -75,11 +80,12 @@ class ChatPrompt:
 
     def text(self, rendered: Rendered) -> str:
         """The whole prompt of one rendered task."""
+        system, user = (neutralise_own(text, self._own) for text in (rendered.system, rendered.user))
         if self._parts is None:
-            whole = _apply(self._tokenizer, rendered.system, rendered.user)
+            whole = _apply(self._tokenizer, system, user)
         else:
             head, middle, tail = self._parts
-            whole = f"{head}{rendered.system}{middle}{rendered.user}{tail}"
+            whole = f"{head}{system}{middle}{user}{tail}"
         return with_prefix(whole, rendered.assistant_prefix)
 
     def _find_boundary(self) -> str | None:

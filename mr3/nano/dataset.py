@@ -67,7 +67,10 @@ def sft_row(made: JudgeTask) -> dict[str, Any]:
 
 
 def judge_tasks(split: str, rows: int, seed: int, junk: float = 0.0) -> list[JudgeTask]:
-    """Training tasks in all modes; 30% of the rubrics in the task's language, 20% damaged responses, a share with junk."""
+    """Training tasks in all modes; 30% of the rubrics in the task's language, 20% damaged responses.
+
+    `junk`: the share of tasks with junk in their responses.
+    """
     maker = TaskMaker(Recipe(split, own_rubric=0.3, garbled=0.2, junk=junk), seed)
     modes = random.Random(seed).choices(list(MODE_SHARES), list(MODE_SHARES.values()), k=rows)
     return [maker.task(mode) for mode in modes]  # type: ignore[arg-type]

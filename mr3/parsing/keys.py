@@ -124,7 +124,7 @@ def _meanings() -> dict[str, str]:
 
 
 MEANINGS = _meanings()
-_SCORES = tuple(word for word, name in MEANINGS.items() if name == "score")
+SCORE_WORDS = tuple(word for word, name in MEANINGS.items() if name == "score")
 _COLON = re.compile("[:：=]")
 
 
@@ -132,7 +132,7 @@ def names_a_score(text: str) -> bool:
     """Whether a score word is used as a key anywhere in a text: with a colon or an equals sign behind it."""
     for colon in _COLON.finditer(text):
         before = text[max(0, colon.start() - _LONGEST) : colon.start()]
-        if before.casefold().rstrip(f"{BLANKS}\"'”’").endswith(_SCORES):
+        if before.casefold().rstrip(f"{BLANKS}\"'”’").endswith(SCORE_WORDS):
             return True
     return False
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mr3.parsing.front import refuse_lost_markup, refuse_other_verdict
 from mr3.parsing.keys import meaning, unique
 from mr3.parsing.parsed import Ambiguous, Parsed, encodable, failed, off_scale
-from mr3.parsing.plain import plain
+from mr3.parsing.plain import plain, without_end_tokens
 from mr3.parsing.repairs import mend
 from mr3.parsing.scores import Number, legal
 from mr3.records import Outcome
@@ -100,12 +101,14 @@ def read_object(
         Ambiguous: when it can be read in more than one way.
     """
     found = _strict(answer)
-    repaired = False
+    repaired, front = False, ""
     if found is None or found.keys() != _CLEAN or type(found["explanation"]) is not str:
         repaired = True
-        found = mend(answer, lead=lead) if found is None else found
+        if found is None:
+            front, found = without_end_tokens(answer).partition("{")[0], mend(answer, lead=lead)
         if found is None:
             return failed("no closed JSON object ends the answer", trace)
+        refuse_lost_markup(front)
         written, found = found, _canonical(found)
     else:
         written = found
@@ -123,4 +126,5 @@ def read_object(
     rival = _rival(written, score, labels) if len(written) > len(found) else None
     if rival is not None:
         return failed(f"the key {encodable(rival)!r} gives another score", trace, explanation)
+    refuse_other_verdict(front, score, labels)
     return Parsed(Outcome.OK, score, explanation, trace, repaired or mended)

@@ -19,9 +19,14 @@ _WHOLE = re.compile(r"(\d+)\.0+", re.ASCII)
 END_TOKENS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|end|>", "<|return|>", "</s>")
 
 
+def narrow(text: str) -> str:
+    """Full-width forms as the ASCII characters that they show."""
+    return text.translate(_NARROW)
+
+
 def plain(value: str) -> str:
     """A score without decoration: narrow, lower case, any script's digits as ASCII, `4.0` as `4`, no final stop."""
-    text = value.translate(_NARROW).strip(EDGES).rstrip(_STOPS).strip(EDGES)
+    text = narrow(value).strip(EDGES).rstrip(_STOPS).strip(EDGES)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)

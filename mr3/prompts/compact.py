@@ -7,7 +7,6 @@ prompts of one rubric share their prefix. Lines of data that look like the promp
 from __future__ import annotations
 
 import json
-import re
 from collections import OrderedDict
 from functools import cache, lru_cache
 from importlib import resources
@@ -15,22 +14,19 @@ from typing import Any
 
 import yaml
 
-from mr3.prompts.rendered import Rendered, neutralise
+from mr3.prompts.rendered import Rendered, neutralise, neutralise_turn, without_headings
 from mr3.records import Task
-
-_HEADING = re.compile(r"^([^\S\n]*)#(\s)", re.MULTILINE)  # of one line: \s* would read all blank lines at each of them
 
 
 def _body(text: str) -> str:
     """A data field: neutralised, and without lines that look like the prompt's own headings."""
-    text = neutralise(text)
-    return _HEADING.sub(r"\1\\#\2", text) if "#" in text else text
+    return without_headings(neutralise(text))
 
 
 def _conversation(task: Task) -> str:
     if isinstance(task.input, str):
         return _body(task.input)
-    return "\n".join(f"<{m.role}>\n{_body(m.content)}\n</{m.role}>" for m in task.input)
+    return "\n".join(f"<{m.role}>\n{without_headings(neutralise_turn(m.content))}\n</{m.role}>" for m in task.input)
 
 
 @cache
@@ -41,8 +37,8 @@ def _texts() -> dict[str, Any]:
 
 
 def _rubric_lines(task: Task) -> str:
-    criteria = [f"{i}. {neutralise(c.description)}" for i, c in enumerate(task.rubric.criteria, start=1)]
-    levels = [f"{label}: {neutralise(text)}" for label, text in task.rubric.levels.items()]
+    criteria = [f"{i}. {_body(c.description)}" for i, c in enumerate(task.rubric.criteria, start=1)]
+    levels = [_body(f"{label}: {text}") for label, text in task.rubric.levels.items()]
     return "\n".join(criteria + levels)
 
 
@@ -58,7 +54,7 @@ def _section(title: str, body: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _wanted(labels: tuple[str, ...]) -> str:
-    return json.dumps({"explanation": "...", "score": " | ".join(labels)}, ensure_ascii=False)
+    return json.dumps({"explanation": "...", "score": neutralise(" | ".join(labels))}, ensure_ascii=False)
 
 
 _systems: OrderedDict[tuple[str, str | None, str], str] = OrderedDict()
@@ -76,7 +72,7 @@ def _system(task: Task) -> str:
     head = texts["headings"]
     found = "\n".join(
         (
-            _section(head["instruction"], task.instruction or texts["instruction"][task.mode]),
+            _section(head["instruction"], _body(task.instruction or texts["instruction"][task.mode])),
             _section(head["rubric"], _rubric_lines(task)),
             _section(head["format"], _wanted(tuple(task.labels))),
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from mr3.families.errors import FamilyError
 from mr3.families.table import Family
-from mr3.prompts.rendered import Rendered, neutralise
+from mr3.prompts.rendered import Rendered, neutralise, neutralise_turn
 from mr3.prompts.texts import FamilyTexts, Texts, family_of_task
 from mr3.records import MAX_LISTED, Strategy, Task
 from mr3.rubrics.entries import fitting
@@ -47,7 +47,7 @@ def languages_of(strategy: str, language: str, family: Family | None = None) -> 
 def _conversation(task: Task) -> str:
     if isinstance(task.input, str):
         return neutralise(task.input)
-    return "".join(f"<{m.role}>\n{neutralise(m.content)}\n</{m.role}>\n" for m in task.input)
+    return "".join(f"<{m.role}>\n{neutralise_turn(m.content)}\n</{m.role}>\n" for m in task.input)
 
 
 def _what_fits(family: Family) -> str:
@@ -71,7 +71,7 @@ def _rubric(task: Task, family: Family, texts: FamilyTexts) -> str | None:
             task.language,
         )
     criteria = [f"{i}. {neutralise(c.description)}" for i, c in enumerate(task.rubric.criteria, start=1)]
-    return "\n".join([*criteria, *(f"{label}: {neutralise(text)}" for label, text in levels.items())])
+    return "\n".join([*criteria, *(neutralise(f"{label}: {text}") for label, text in levels.items())])
 
 
 def _schema(task: Task, family: Family, texts: FamilyTexts) -> str:
@@ -86,7 +86,7 @@ def _schema(task: Task, family: Family, texts: FamilyTexts) -> str:
     if family.labels is not None and set(task.labels) == set(family.labels):
         ordered = family.labels
     ranked = len(task.responses) if family.mode == "listwise" and len(task.responses) > _ENUMERATED else 0
-    return str(texts.schema(ordered, ranked))
+    return str(texts.schema([neutralise(label) for label in ordered], ranked))
 
 
 def _parts(task: Task, family: Family, texts: FamilyTexts) -> list[Section]:
