@@ -2,7 +2,7 @@
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
 requests) and `poison` (a text in a prompt that ends the process, as a fault in a kernel would). Answers of two runs
-differ, under the same ids, by the environment's `INSTANT_SALT`, or with `by_run` by the run's number in the Ray session.
+differ under the same ids by the environment's `INSTANT_SALT`, or with `by_run` by the number of the run in its session.
 """
 
 from __future__ import annotations
