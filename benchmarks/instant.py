@@ -2,8 +2,8 @@
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
 requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would), `silent_while` and
-`dies_while` (a file: as long as it is there, no call is answered, or each ends the process). Answers of two runs differ,
-under the same ids, by the environment's `INSTANT_SALT`, or with `by_run` by the run's number in the Ray session.
+`dies_while` (a file: as long as it is there, no call is answered, or each ends the process). Answers of two runs
+differ under the same ids by the environment's `INSTANT_SALT`, or with `by_run` by the number of the run in its session.
 """
 
 from __future__ import annotations
