@@ -254,7 +254,7 @@ def two_runs(tmp_path: Path, first: Any, second: Any, release: asyncio.Event, pa
 
 
 def scores(answers: Any) -> list[str]:
-    return [json.loads(text)["score"] for text in answers.verdicts.values()]
+    return [json.loads(text)["score"] for text in answers.results.values()]
 
 
 def test_a_run_waits_for_what_another_run_is_judging_and_judges_the_rest(tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_run_waits_for_what_another_run_is_judging_and_judges_the_rest(tmp_pat
     assert waited and [len(c) for c in second.calls] == [3], "the rest at once, and nothing twice"
     assert set(scores(one)) == {"Assistant A"} and len(one.new) == 3
     assert sorted(scores(two)) == ["Assistant A"] * 3 + ["Assistant B"] * 3 and len(two.new) == 3
-    assert dict(Store(tmp_path / "store").items()) == {**one.verdicts, **two.verdicts}
+    assert dict(Store(tmp_path / "store").items()) == {**one.results, **two.results}
     assert not list((tmp_path / "store" / "marks").iterdir())
 
 
@@ -277,7 +277,7 @@ def test_what_was_judged_twice_is_answered_as_the_store_has_it(tmp_path: Path, m
     assert set(scores(one)) == {"Assistant B"} == set(scores(two)), "the second was done first"
     assert one.superseded == one.new and len(one.new) == 3 and not two.superseded and len(two.new) == 6
     store = Store(tmp_path / "store")
-    assert dict(store.items()) == two.verdicts and store.kept_aside() == 3
+    assert dict(store.items()) == two.results and store.kept_aside() == 3
 
 
 def test_a_failure_that_is_not_kept_gives_way_to_another_runs_verdict(
