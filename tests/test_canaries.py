@@ -13,7 +13,8 @@ from mr3.artifacts import metrics_of
 from mr3.config import build_config
 from mr3.judge_card import JudgeCard, write_card
 from mr3.records import PAIRWISE_LABELS, PoolRow
-from rewards.canaries import KINDS, CanarySettings, canary_text
+from rewards.canaries import CanarySettings
+from rewards.canary_texts import KINDS, canary_text
 from rewards.label import LabelConfig, run
 from rewards.walk import walk
 from tests.rewards_support import ScriptedEngine, in_process_groups, scripted, verdict_text
@@ -73,7 +74,7 @@ def test_a_sound_judge_lets_none_pass(tmp_path: Path, monkeypatch: pytest.Monkey
     config = _config(tmp_path, canaries={"per_language": 2, "max_false_positive_rate": 0.0})
     run(config)
     block = metrics_of(config.output_dir)["canaries"]
-    assert block["canaries"] == 16 and block["false_positive"] == block["false_positive"] | {"value": 0.0, "n": 16}
+    assert block["canaries"] == 28 and block["false_positive"] == block["false_positive"] | {"value": 0.0, "n": 28}
     assert block["false_positive"]["interval"][1] > 0, "no canary passed, which is no proof that none would"
     assert list(block["kinds"]) == list(KINDS) and set(block["languages"]) == {"a", "b"}
     assert block["kinds"]["empty"]["languages"]["a"]["canaries"] == 2

@@ -15,6 +15,6 @@ def canary_block(label: Path, metrics: dict[str, Any], examples: int) -> dict[st
         return None
     import pyarrow.parquet as pq
 
-    rows = pq.read_table(label / "canaries.parquet", columns=[*_SHOWN, "false_positive"]).to_pylist()
-    passed = [{name: row[name] for name in _SHOWN} for row in rows if row["false_positive"]]
+    rows = pq.read_table(label / "canaries.parquet", columns=[*_SHOWN, "base", "false_positive"]).to_pylist()
+    passed = [{name: row[name] for name in _SHOWN} for row in rows if row["false_positive"] and row["base"] is None]
     return {**block, "passed": passed[:examples]}
