@@ -30,7 +30,7 @@ Given = TypeVar("Given", contravariant=True)
 Task = asyncio.Task[dict[str, str]]
 DEATHS_ALONE = 2
 """An item that was alone with so many dying engines is given up."""
-MOST_DEATHS = 30
+MOST_DEATHS = 20
 """So many engines that die one after the other without any answer are no item's fault: the run ends."""
 _REMEMBERED = 20_000
 
