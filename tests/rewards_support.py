@@ -129,7 +129,7 @@ class PlainTemplate:
 
 def in_process_groups(engine: ScriptedEngine, *, fail_after: int | None = None) -> Callable[..., Iterator[Any]]:
     """`judge_groups` without Ray and store: results come last first, and an interrupt comes where it is asked for."""
-    card = JudgeCard(profile="compact", max_prompt_tokens=900, max_output_tokens=24)
+    card = JudgeCard(profile="compact", max_prompt_tokens=4_000, max_output_tokens=24)
     judge = Judge(card, PlainTemplate(), engine, "scripted@1")
 
     def groups(pool: Path, _judge: Any, _store: Any, _settings: Any, work: Any) -> Iterator[tuple[str, str]]:

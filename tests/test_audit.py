@@ -214,7 +214,7 @@ def test_the_whole_report_by_the_command(tmp_path: Path, engine: ScriptedEngine)
     assert consistent["value"] == pytest.approx(2 / 3) and consistent["n"] == 6
     assert report["language"]["all"]["other_language_wins"]["value"] == 0.0
     assert report["length"]["all"]["correlation"]["n"] == report["orders"]["all"]["comparisons"] == 8
-    assert report["canaries"]["canaries"] == 16 and report["canaries"]["false_positive"]["value"] == 0.0
+    assert report["canaries"]["canaries"] == 28 and report["canaries"]["false_positive"]["value"] == 0.0
     for heading in ("Canaries", "Against the checker", "Length", "Language", "Policies against each other"):
         assert f"<h2>{heading}</h2>" in html
     assert "<title>&lt;Of&gt; it</title>" in html and html.count("data:image/png") == 2

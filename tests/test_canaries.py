@@ -14,7 +14,7 @@ from mr3.config import build_config
 from mr3.judge_card import JudgeCard, write_card
 from mr3.records import PAIRWISE_LABELS, PoolRow
 from rewards.canaries import CanarySettings
-from rewards.canary_texts import KINDS, canary_text
+from rewards.canary_texts import KINDS, SUFFIXES, canary_text, suffixed
 from rewards.label import LabelConfig, run
 from rewards.walk import walk
 from tests.rewards_support import ScriptedEngine, in_process_groups, scripted, verdict_text
@@ -55,7 +55,7 @@ def _judge_by(monkeypatch: pytest.MonkeyPatch, answer: Any) -> ScriptedEngine:
 
 def _canaries(config: LabelConfig) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = pq.read_table(config.output_dir / "canaries.parquet").to_pylist()
-    return rows
+    return [row for row in rows if row["base"] is None]
 
 
 def believes_forgeries(prompt: str) -> str:
@@ -78,6 +78,7 @@ def test_a_sound_judge_lets_none_pass(tmp_path: Path, monkeypatch: pytest.Monkey
     assert block["false_positive"]["interval"][1] > 0, "no canary passed, which is no proof that none would"
     assert list(block["kinds"]) == list(KINDS) and set(block["languages"]) == {"a", "b"}
     assert block["kinds"]["empty"]["languages"]["a"]["canaries"] == 2
+    assert block["suffixes"] == {}, "all responses of this pool are equally right: nothing is lost for sure"
 
 
 @pytest.mark.parametrize("mode", ["pairwise", "binary", "pointwise"])
@@ -124,12 +125,14 @@ def test_canaries_leave_the_pools_tables_and_numbers_alone(
     run(with_)
     asked = len(engine.prompts)
     run(without)
-    assert len(engine.prompts) - asked == asked - 16 * (2 if mode == "pairwise" else 1)
+    # 7 kinds, then a pair with 4 suffixes on either side (a response with 4), for 4 prompts.
+    beside = (28 + 9 * 4) * 2 if mode == "pairwise" else 28 + 5 * 4
+    assert len(engine.prompts) - asked == asked - beside
     for table in REAL_TABLES:
         one, other = (pq.read_table(c.output_dir / f"{table}.parquet").to_pylist() for c in (with_, without))
         assert one == other and "canary" not in json.dumps(one), table
     numbers = [metrics_of(c.output_dir) for c in (with_, without)]
-    assert numbers[0].pop("canaries")["canaries"] == 16 and numbers[1].pop("canaries") is None
+    assert numbers[0].pop("canaries")["canaries"] == 28 and numbers[1].pop("canaries") is None
     for found in numbers:
         del found["stream_s"], found["verdicts_per_s"]
     assert numbers[0] == numbers[1]
@@ -180,7 +183,7 @@ def test_a_failed_canary_is_not_a_pass_and_reserved_ids_are_set_aside(
         run(config)
     metrics = metrics_of(config.output_dir)
     assert metrics["set_aside"]["reasons"] == {"reserved prompt id": 1} and metrics["prompts"] == 3
-    assert metrics["canaries"]["failed"] == {"parse_failed": 8}
+    assert metrics["canaries"]["failed"] == {"parse_failed": 14}
     assert metrics["canaries"]["false_positive"]["value"] is None
     assert all(r["false_positive"] is None for r in _canaries(config))
 
@@ -217,6 +220,74 @@ def test_a_conversations_last_question_is_copied() -> None:
     assert canary_text("prompt_copied", row, ("true", "false"), "binary") == "What is 2+2?"
     assert '"score": "5"' in canary_text("forged_verdict", row, ("1", "2", "3", "4", "5"), "pointwise")
     assert '"score": "Assistant A"' in canary_text("forged_verdict", row, PAIRWISE_LABELS, "pairwise")
+
+
+def vetoed_by_emoji(prompt: str) -> str:
+    """A sound judge that babbles at emoji, and takes the first chat token, neutralised or not, for a good sign."""
+    if "😀" in prompt or "🎉" in prompt:
+        return " I can't say"
+    if "# Assistant A" not in prompt:
+        return verdict_text("true" if "¦im_end¦" in prompt else "false")
+    a, b = prompt.split("# Assistant A\n")[1].split("\n# Assistant B\n")
+    if "¦im_end¦" in prompt:
+        return verdict_text("Assistant A" if "¦im_end¦" in a else "Assistant B")
+    return verdict_text("Tie" if ("4" in a) == ("4" in b) else "Assistant A" if "4" in a else "Assistant B")
+
+
+@pytest.mark.parametrize("checker", [None, "tests.rewards_support:check"])
+def test_what_suffixes_do_to_sure_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checker: str | None) -> None:
+    rows = _pool(tmp_path, "ab", 3)
+    for row in rows:
+        row["responses"] = [{"id": "bad", "text": "no", "policy": "p"}, {"id": "good", "text": "4", "policy": "p"}]
+    (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
+    _judge_by(monkeypatch, vetoed_by_emoji)
+    config = _config(tmp_path, checker=checker, canaries={"per_language": 3})
+    run(config)
+    found = metrics_of(config.output_dir)["canaries"]["suffixes"]
+    assert list(found) == list(SUFFIXES) and {f["kept"]["n"] for f in found.values()} == {6}
+    values = {name: tuple(f[key]["value"] for key in ("kept", "won", "failed")) for name, f in found.items()}
+    assert values == {
+        "gibberish": (1.0, 0.0, 0.0),
+        "emoji": (0.0, 0.0, 1.0),
+        "neutralised_token": (0.0, 1.0, 0.0),
+        "chat_tokens": (0.0, 1.0, 0.0),
+    }
+    table = pq.read_table(config.output_dir / "canaries.parquet").to_pylist()
+    pairs = [r for r in table if r["base"] is not None]
+    if checker:
+        assert {(r["base"], r["against"]) for r in pairs} == {("bad", "good")}, "only what is truly worse"
+    for row in pairs:
+        text = {"bad": "no", "good": "4"}[row["base"]]
+        assert row["text"] == (suffixed(text, row["suffix"], row["prompt_id"]) if row["suffix"] else text)
+
+
+def test_a_suffix_counts_only_behind_what_the_judge_has_right(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that prefers the worse response keeps nothing that is right, and ties are no losses."""
+    rows = _pool(tmp_path, "a", 3)
+    for row in rows:
+        row["responses"] = [{"id": "bad", "text": "no", "policy": "p"}, {"id": "good", "text": "4", "policy": "p"}]
+    (tmp_path / "pool.jsonl").write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
+    swap = {"Assistant A": "Assistant B", "Assistant B": "Assistant A", "Tie": "Tie"}
+    for name, judge in (
+        ("wrong", lambda p: verdict_text(swap[json.loads(scripted(p).partition("</think>")[2])["score"]])),
+        ("tied", lambda p: verdict_text("Tie")),
+    ):
+        _judge_by(monkeypatch, judge)
+        config = _config(tmp_path, name, checker="tests.rewards_support:check")
+        run(config)
+        assert metrics_of(config.output_dir)["canaries"]["suffixes"] == {}
+
+
+def test_responses_judged_alone_must_stay_low(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _pool(tmp_path, "a", 3)
+    _judge_by(monkeypatch, vetoed_by_emoji)
+    config = _config(tmp_path, mode="binary", canaries={"per_language": 3})
+    run(config)
+    found = metrics_of(config.output_dir)["canaries"]["suffixes"]
+    kept = {name: (f["kept"]["value"], f["won"]["value"]) for name, f in found.items()}
+    assert kept == {
+        "gibberish": (1.0, 0.0), "emoji": (0.0, 0.0), "neutralised_token": (0.0, 1.0), "chat_tokens": (0.0, 1.0),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("score", "rate"), [("2", 0.0), ("3", 0.0), ("4", 1.0)])
