@@ -122,6 +122,7 @@ def listening(process: psutil.Process) -> set[str]:
     return found
 
 
+@pytest.mark.timeout(1_500)
 def test_a_labelling_run_leaves_no_secret_and_opens_nothing_to_others(tmp_path: Path) -> None:
     """The whole loop of commands, its files and messages; and what listens while the judge is asked."""
     rows = [
@@ -168,7 +169,7 @@ def test_a_labelling_run_leaves_no_secret_and_opens_nothing_to_others(tmp_path: 
             )
             running[:] = [psutil.Process(process.pid)]
             try:
-                said, _ = process.communicate(timeout=280)
+                said, _ = process.communicate(timeout=600)
             finally:
                 process.send_signal(signal.SIGKILL)
                 process.wait()
