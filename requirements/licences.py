@@ -2,7 +2,8 @@
 
     python requirements/licences.py [REPORT...] > table
 
-It reads what is installed, and reports of `pip install --dry-run --report` for what is not. What stands around the rows in the document is written by hand.
+It reads what is installed, and reports of `pip install --dry-run --report` for what is not. What stands around the rows
+in the document is written by hand.
 """
 
 from __future__ import annotations
