@@ -58,8 +58,10 @@ def _start(cpus: int, settings: dict[str, Any]) -> None:
                 token.chmod(0o600)
             return
         except Exception as error:  # Ray raises a bare Exception here
-            if _TOO_LATE not in str(error) or not left:
+            if _TOO_LATE not in str(error):
                 raise
+            if not left:
+                raise ValueError(f"Ray did not start in {_STARTS} tries, perhaps on a busy machine: {error}") from error
             log.warning("Ray did not start within 30 s (a busy machine?): trying again")
             ray.shutdown()
 
