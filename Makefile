@@ -11,6 +11,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCKED := $(PIP) install --no-compile --no-deps --require-hashes --only-binary :all: -r
+LOCKS := requirements/torch-cpu.lock requirements/cpu.lock requirements/torch-cuda.lock
 # Two files at a time: half of the tests' time is waiting for Ray and vLLM to start. Empty: one after the other.
 PYTEST_WORKERS ?= -n 2 --dist loadfile
 PYTEST_ARGS ?=
@@ -21,17 +23,20 @@ export TOKENIZERS_PARALLELISM := false
 
 venv: $(STAMP)
 
-# torch comes first and alone, because its version has a local tag in some places; then the lock without the
-# resolver, which would add a torchvision whose import breaks transformers (see requirements/cpu.lock).
+# Every file is checked against the hashes in the locks, and nothing is built from source. torch's CPU build comes
+# first, where an index has it; PyPI's build, which is taken elsewhere, needs the CUDA libraries to be imported. No
+# resolver: it would add a torchvision whose import breaks transformers (see requirements/cpu.lock).
 # One compileall at the end: without bytecode `import vllm` takes 15 s instead of 6 s.
-$(STAMP): requirements/cpu.lock pyproject.toml
+$(STAMP): $(LOCKS) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
 	  { echo "error: the pinned CPU environment is for Python 3.11, but '$(PYTHON)' is" \
 	    "$$($(PYTHON) -V 2>&1 || echo missing). Install 3.11 and run: make $(or $(MAKECMDGOALS),venv) PYTHON=python3.11" >&2; \
 	    exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --no-compile torch==2.13.0
-	$(PIP) install --no-compile --no-deps -r requirements/cpu.lock
+	$(LOCKED) requirements/torch-cpu.lock || echo "no CPU build of torch here: taking PyPI's"
+	$(LOCKED) requirements/cpu.lock
+	@$(BIN)/python -c 'import importlib.metadata as m; raise SystemExit("+cpu" not in m.version("torch"))' || \
+	  $(LOCKED) requirements/torch-cuda.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
 	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib || true
 	@touch $@

@@ -79,14 +79,14 @@ class Case:
 
 
 CASES = {
+    "engine_silent": Case(2, broken="silent_while"),
+    "engines_die": Case(2, broken="dies_while"),
     "worker_stopped": Case(0, _engine),
     "host_stopped": Case(0, _engine, host=True),
     "raylet_stopped": Case(2, _part("raylet")),
     "raylet_killed": Case(2, _part("raylet"), signal.SIGKILL),
     "gcs_stopped": Case(2, _part("gcs_server")),
     "gcs_killed": Case(2, _part("gcs_server"), signal.SIGKILL),
-    "engine_silent": Case(2, broken="silent_while"),
-    "engines_die": Case(2, broken="dies_while"),
 }
 
 

@@ -122,7 +122,7 @@ def run() -> Result:
     """Judge all pairs; rates per suffix."""
     found = _judged()
     right = {pair for pair, result in found[PLAIN].items() if result == "lost"}
-    suffixes = {}
+    suffixes: dict[str, dict[str, Any]] = {}
     for name in TEXTS:
         results = [result for pair, result in found[name].items() if pair in right]
         suffixes[name] = {

@@ -2,8 +2,8 @@
 
 `engine:` settings: `seconds` to wait per call, `log` (a file that gets one line per call: process id, number of
 requests), `poison` (a text in a prompt that ends the process, as a fault in a kernel would), `silent_while` and
-`dies_while` (a file: as long as it is there, no call is answered, or each ends the process). The environment's
-`INSTANT_SALT` makes the answers of a process its own, and is no part of its verdicts' ids.
+`dies_while` (a file: as long as it is there, no call is answered, or each ends the process). Answers of two runs
+differ under the same ids by the environment's `INSTANT_SALT`, or with `by_run` by the number of the run in its session.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ class InstantEngine:
         self._poison = config.engine.get("poison")
         self._dies_while = config.engine.get("dies_while")
         self._silent_while = config.engine.get("silent_while")
+        self._salt = os.environ.get(SALT, "")
+        if config.engine.get("by_run"):
+            import ray
+
+            self._salt = str(ray.get_runtime_context().get_job_id())
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One completion per request."""
@@ -51,10 +56,8 @@ class InstantEngine:
             await asyncio.sleep(self._seconds)
         return [self._answer(request) for request in requests]
 
-    @staticmethod
-    def _answer(request: Request) -> Completion:
-        prompt = request.prompt or ""
-        salt = os.environ.get(SALT, "")
+    def _answer(self, request: Request) -> Completion:
+        prompt, salt = request.prompt or "", self._salt
         drawn = hashlib.blake2b((prompt + salt).encode(), digest_size=2).digest()
         scores = _PAIRWISE if "# Assistant A\n" in prompt else _POINTWISE
         answer = _ANSWER.format(score=scores[int.from_bytes(drawn) % len(scores)])

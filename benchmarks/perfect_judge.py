@@ -149,7 +149,7 @@ def _share(path: str, value: float | None) -> float | None:
     return 1.0 if math.isclose(share, 1.0, abs_tol=1e-9) else share
 
 
-_PLAIN = {"metric", "n", "interval", "gold", "missing", "outcomes", "reason"}
+_PLAIN = {"metric", "n", "contents", "interval", "gold", "missing", "outcomes", "reason"}
 
 
 def _leaves(found: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, float | None]]:

@@ -52,6 +52,7 @@ def environment(root: Path, templates: Path) -> dict[str, str]:
         "BENCHMARKS": str(root / "benchmarks"),
         "MR3_TEMPLATES": str(templates),
         "RUN": str(root / "run"),
+        "ROWS": str(root / "run" / "data-100k" / "sft" / "eng-eng" / "easy-hard.parquet"),
         "DATA": str(root / "run" / "data-100k" / "published.parquet"),
     }
 

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.instant import NAME, SALT
+from benchmarks.instant import NAME
 from benchmarks.plain_label import fork_label, prepare, read_tables, stored_verdicts
 from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.workload import base_judge, environment, label_command, label_config, write_pool
@@ -111,10 +111,10 @@ def plain_history(root: Path, seed: int, pool: Path, model: Path) -> Counter[str
     return found + compare([root / f"run{k}" for k in range(count)], store)
 
 
-def whole_history(root: Path, seed: int, pool: Path, model: Path) -> Counter[str]:
+def whole_history(root: Path, seed: int, pool: Path, model: Path, address: str) -> Counter[str]:
     """Two runs of the command at once, one of them killed once."""
     rng = random.Random(seed)
-    judge = {"model": str(model), "backend": NAME, "engine": {"seconds": 1.0}}
+    judge = {"model": str(model), "backend": NAME, "engine": {"seconds": 1.0, "by_run": True}}
     stream = {"batch_groups": 1, "concurrency": 2}
     store = root / "store"
     shared = {"judge": judge, "stream": stream, "store": str(store)}
@@ -122,8 +122,7 @@ def whole_history(root: Path, seed: int, pool: Path, model: Path) -> Counter[str
 
     def start(k: int, attempt: int) -> subprocess.Popen[bytes]:
         with (root / f"log{k}-{attempt}").open("wb") as log:
-            env = {**environment(), SALT: f"{k}.{attempt}"}
-            return subprocess.Popen(label_command(configs[k]), env=env, stdout=log, stderr=log)
+            return subprocess.Popen(label_command(configs[k]), env=environment(address), stdout=log, stderr=log)
 
     both = [start(k, 0) for k in (0, 1)]
     while both[1].poll() is None and not any((store / "parts").glob("*.parquet")):
@@ -139,17 +138,20 @@ def whole_history(root: Path, seed: int, pool: Path, model: Path) -> Counter[str
 
 def run() -> Result:
     """All histories; seeds 0 ... n-1."""
+    from mr3.inference.session import ray_session
+
     total: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         pool, model = write_pool(root / "pool.jsonl", PROMPTS, RESPONSES), base_judge(root / "judge")
-        for seed in range(WHOLE):
-            (root / f"whole{seed}").mkdir()
-            total += whole_history(root / f"whole{seed}", seed, pool, model)
         prepare(model)
         for seed in range(PLAIN):
             (root / f"plain{seed}").mkdir()
             total += plain_history(root / f"plain{seed}", seed, pool, model)
+        with ray_session() as address:
+            for seed in range(WHOLE):
+                (root / f"whole{seed}").mkdir()
+                total += whole_history(root / f"whole{seed}", seed, pool, model, address)
     bad = ("doubled", "missing", "differing_tables", "differing_readers")
     return Result(
         {"histories": PLAIN + WHOLE, **{name: total[name] for name in bad}},

@@ -15,6 +15,7 @@ from mr3.artifacts import stage_run
 from mr3.checking import compare, load_checker
 from mr3.config import StageConfig
 from mr3.inference.stream import StreamSettings
+from mr3.items import Item, write_items
 from mr3.judging.config import JudgeConfig
 from mr3.records import Task, stable_hash
 from mr3.rubrics import Rubric
@@ -22,6 +23,8 @@ from mr3.stage import stage_main
 
 log = logging.getLogger("mr3.policy_eval")
 Checks = dict[str, bool]
+WINS = "wins"
+"""The set of items that are wins of the new policy; those of its checks are `passes.CRITERION`."""
 
 
 class PolicyEvalConfig(StageConfig):
@@ -44,11 +47,11 @@ def win_points(outcome: int) -> float:
     return (outcome + 1) / 2
 
 
-def interval_of_mean(values: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """Mean with a bootstrap interval (ties make the values three-valued, so not Wilson's)."""
+def interval_of_mean(values: Sequence[float], contents: Sequence[str], seed: int = 0) -> dict[str, Any]:
+    """Mean with a bootstrap interval over contents (ties make the values three-valued, so not Wilson's)."""
     from mr3.stats import paired_bootstrap
 
-    return paired_bootstrap(list(values), [0.0] * len(values), seed=seed)
+    return paired_bootstrap(list(values), [0.0] * len(values), seed=seed, contents=contents)
 
 
 def by_checkers(
@@ -58,21 +61,33 @@ def by_checkers(
     from mr3.stats import paired_bootstrap, rate
 
     points = [win_points(compare(criteria, b, a)) for a, b in zip(before, after, strict=True)]
-    languages = sorted({p.language for p in prompts})
-    per_language = {
-        code: interval_of_mean([x for x, p in zip(points, prompts, strict=True) if p.language == code])
-        for code in languages
-    }
+    contents = [p.content for p in prompts]
+    per_language = {}
+    for code in sorted({p.language for p in prompts}):
+        inside = [(x, p.content) for x, p in zip(points, prompts, strict=True) if p.language == code]
+        per_language[code] = interval_of_mean([x for x, _ in inside], [content for _, content in inside])
     names = sorted(before[0])
     return {
-        "win_rate": interval_of_mean(points),
+        "win_rate": interval_of_mean(points, contents),
         "win_rate_per_language": per_language,
-        "pass_rate_before": {n: rate(c[n] for c in before) for n in names},
-        "pass_rate_after": {n: rate(c[n] for c in after) for n in names},
+        "pass_rate_before": {n: rate((c[n] for c in before), contents) for n in names},
+        "pass_rate_after": {n: rate((c[n] for c in after), contents) for n in names},
         "pass_rate_difference": {
-            n: paired_bootstrap([float(c[n]) for c in after], [float(c[n]) for c in before]) for n in names
+            n: paired_bootstrap([float(c[n]) for c in after], [float(c[n]) for c in before], contents=contents)
+            for n in names
         },
     }
+
+
+def items_of(prompts: Sequence[Prompt], truth: Mapping[str, int], after: Sequence[Checks]) -> list[Item]:
+    """What a study compares: wins over `before` by checkers, and what `after` passes, a set for each."""
+    found = [Item(p.id, p.content, WINS, p.language, win_points(truth[p.id])) for p in prompts]
+    for prompt, checks in zip(prompts, after, strict=True):
+        found += [
+            Item(prompt.id, prompt.content, f"passes.{name}", prompt.language, float(is_met))
+            for name, is_met in sorted(checks.items())
+        ]
+    return found
 
 
 def drawn(prompts: Sequence[Prompt], count: int | None, seed: int) -> list[Prompt]:
@@ -114,17 +129,20 @@ def by_judge(
         if None not in scores:
             opinion[name] = {"Assistant A": 1, "Assistant B": -1}.get(scores[0], 0) if scores[0] == scores[1] else 0
     decided = [n for n, x in opinion.items() if x != 0 and truth[n] != 0]
+    content = {p.id: p.content for p in prompts}
+    every = [content[n] for n in opinion]
     return {
-        "judge_win_rate": interval_of_mean([win_points(x) for x in opinion.values()]),
-        "judge_truth_agreement": rate(opinion[n] == truth[n] for n in decided),
-        "judge_truth_agreement_with_ties": rate(x == truth[n] for n, x in opinion.items()),
+        "judge_win_rate": interval_of_mean([win_points(x) for x in opinion.values()], every),
+        "judge_truth_agreement": rate((opinion[n] == truth[n] for n in decided), [content[n] for n in decided]),
+        "judge_truth_agreement_with_ties": rate((x == truth[n] for n, x in opinion.items()), every),
         "judge_failed": failed,
     }
 
 
 def run(config: PolicyEvalConfig) -> None:
-    """Write responses.parquet and the metrics."""
-    with stage_run("policy-eval", config, [config.prompts, config.before, config.after]) as stage:
+    """Write responses.parquet, items.parquet and the metrics."""
+    judge = config.judge.inputs() if config.judge is not None else []
+    with stage_run("policy-eval", config, [config.prompts, config.before, config.after, *judge]) as stage:
         if stage.finished:
             return
         _evaluate(config, stage.folder, stage.metrics)
@@ -154,6 +172,7 @@ def _evaluate(config: PolicyEvalConfig, folder: Path, metrics: dict[str, Any]) -
     rows = [
         {
             "prompt_id": p.id,
+            "content": p.content,
             "language": p.language,
             "before": texts[0][p.id],
             "after": texts[1][p.id],
@@ -162,6 +181,7 @@ def _evaluate(config: PolicyEvalConfig, folder: Path, metrics: dict[str, Any]) -
         for p in prompts
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "responses.parquet")
+    write_items(folder, items_of(prompts, truth, checks[1]))
     log.info("win rate by checkers: %s", metrics["win_rate"])
 
 

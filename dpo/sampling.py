@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from mr3.artifacts import hash_path
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
+from mr3.inference.identity import model_identity
 from mr3.inference.stream import StreamSettings
-from mr3.records import stable_hash
+from mr3.records import content_of, stable_hash
 
 
 class Generation(BaseModel):
@@ -40,6 +40,11 @@ class Prompt:
     language: str
     meta: dict[str, Any]
 
+    @property
+    def content(self) -> str:
+        """What it is about: `content` of the meta (the same facts in several languages), else a hash of its text."""
+        return str(self.meta.get("content") or content_of(self.messages))
+
 
 def read_prompts(path: Path) -> list[Prompt]:
     """Prompts of a Parquet file with prompt_id, prompt, language, meta.
@@ -57,10 +62,6 @@ def read_prompts(path: Path) -> list[Prompt]:
     if not found:
         raise ValueError(f"{path} holds no prompts")
     return found
-
-
-def _key(model: str) -> str:
-    return hash_path(Path(model)) if Path(model).is_dir() else model
 
 
 def request_seed(seed: int, prompt_id: str, sample: int) -> int:
@@ -104,7 +105,7 @@ def sample_policy(
     with Store(folder) as stored:
         run = stored.open_run()
         stored.refresh()
-        worker = {"engine": engine, "model_key": _key(model), "store": str(folder), "run": run}
+        worker = {"engine": engine, "model_key": model_identity(engine), "store": str(folder), "run": run}
         for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):
             found[group] = [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
     return found

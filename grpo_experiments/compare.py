@@ -9,24 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
-from mr3.artifacts import verify_outputs
+from mr3.items import read_items
 from mr3.stats import paired_bootstrap, rate
-
-
-def right_answers(folder: Path) -> dict[str, bool]:
-    """Task id -> whether the unswapped verdict was right (a failed one is not).
-
-    Raises:
-        ValueError: when the folder is no finished evaluation.
-    """
-    path = folder / "verdicts.parquet"
-    if not path.is_file() or not (folder / "manifest.json").is_file():
-        raise ValueError(f"{folder} is not a finished evaluation: run `mr3 eval` into it first")
-    verify_outputs(folder, [path.name])
-    rows = pq.read_table(path, columns=["task_id", "gold", "score", "swapped"]).to_pylist()
-    return {r["task_id"]: r["score"] == r["gold"] for r in rows if not r["swapped"]}
 
 
 def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
@@ -35,16 +19,16 @@ def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
     Raises:
         ValueError: when the runs share no task.
     """
-    runs = [right_answers(f) for f in folders]
+    runs = [{item.id: item for item in read_items("eval", folder)} for folder in folders]
     shared = sorted(set.intersection(*(set(r) for r in runs)))
     if not shared:
         raise ValueError("these evaluations share no task: compare runs on the same tasks file")
-    first = [float(runs[0][i]) for i in shared]
+    first, contents = [runs[0][i].score for i in shared], [runs[0][i].content for i in shared]
     return [
         {
             "run": str(folder),
-            "accuracy": rate(run[i] for i in shared),
-            "difference": paired_bootstrap([float(run[i]) for i in shared], first),
+            "accuracy": rate((run[i].score == 1.0 for i in shared), contents),
+            "difference": paired_bootstrap([run[i].score for i in shared], first, contents=contents),
         }
         for folder, run in zip(folders, runs, strict=True)
     ]
@@ -52,11 +36,12 @@ def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
     """The table for people."""
-    lines = ["| run | tasks | accuracy (95%) | difference from the first (95%) |", "| --- | --- | --- | --- |"]
+    lines = ["| run | tasks | contents | accuracy (95%) | difference from the first (95%) |"]
+    lines.append("| --- | --- | --- | --- | --- |")
     for row in rows:
         a, d = row["accuracy"], row["difference"]
         spans = ["{:.3f} [{:.3f}, {:.3f}]".format(x["value"], *x["interval"]) for x in (a, d)]
-        lines.append(f"| {row['run']} | {a['n']} | {spans[0]} | {spans[1]} |")
+        lines.append(f"| {row['run']} | {a['n']} | {a['contents']} | {spans[0]} | {spans[1]} |")
     return "\n".join(lines)
 
 

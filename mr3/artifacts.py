@@ -22,6 +22,7 @@ from typing import Any
 
 from mr3.config import StageConfig
 from mr3.files import write_whole
+from mr3.folder_lock import folder_lock
 from mr3.records import stable_hash
 
 log = logging.getLogger(__name__)
@@ -193,60 +194,86 @@ def _input_hashes(inputs: Iterable[str | Path]) -> dict[str, str]:
     return hashes
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What a stage wants its folder for."""
+
+    stage: str
+    key: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    incidental: frozenset[str]
+
+    def check(self, folder: Path) -> bool:
+        """Whether the folder was begun with the same, before.
+
+        Raises:
+            ValueError: when it belongs to another stage, config or input.
+        """
+        file = folder / STARTED
+        if not file.is_file():
+            return False
+        before = read_json(file)
+        if before["key"] == self.key:
+            return True
+        if before["stage"] != self.stage:
+            why = f"stage {before['stage']!r}"
+        else:
+            was, now = before["config"], self.settings
+            names = sorted(k for k in {*now, *was} - self.incidental if now.get(k) != was.get(k))
+            paths = {*self.inputs, *before["inputs"]}
+            changed = sorted(p for p in paths if self.inputs.get(p) != before["inputs"].get(p))
+            why = f"another config (changed: {', '.join(names + changed) or 'what a variable in it says'})"
+        raise ValueError(f"{folder} was made by {why}; give another --output_dir, or delete the folder to start over")
+
+
 @contextmanager
 def stage_run(stage: str, config: StageConfig, inputs: Iterable[str | Path] = ()) -> Iterator[StageRun]:
     """Open `config.output_dir` for one stage.
 
     Inside, check `run.finished` first and return if it is set; fill `run.metrics`. On a clean exit
-    metrics.json and manifest.json are written; on an exception the folder stays resumable.
+    metrics.json and manifest.json are written; on an exception the folder stays resumable. One process works in a
+    folder at a time.
 
     Raises:
-        ValueError: when the folder belongs to another stage, config or input, or an input is a table of a finished
-            stage and not as that stage wrote it.
+        ValueError: when the folder belongs to another stage, config or input, another process works in it, or an input
+            is a table of a finished stage and not as that stage wrote it.
     """
     folder = Path(config.output_dir)
-    settings = json.loads(config.model_dump_json(exclude={"output_dir"}))
     hashes = _input_hashes(inputs)
-    decisive = {name: value for name, value in settings.items() if name not in config.incidental}
-    key = stable_hash(stage, decisive, hashes)
-    started = folder / STARTED
-    manifest = folder / MANIFEST
-    resumed = started.is_file()
-    if resumed:
-        before = read_json(started)
-        if before["key"] != key:
-            if before["stage"] != stage:
-                why = f"stage {before['stage']!r}"
-            else:
-                was = {k: v for k, v in before["config"].items() if k not in config.incidental}
-                names = sorted(k for k in {*decisive, *was} if decisive.get(k) != was.get(k))
-                changed = sorted(p for p in {*hashes, *before["inputs"]} if hashes.get(p) != before["inputs"].get(p))
-                why = f"another config (changed: {', '.join(names + changed) or 'unknown'})"
-            raise ValueError(
-                f"{folder} was made by {why}; give another --output_dir, or delete the folder to start over"
-            )
-    run = StageRun(folder=folder, finished=manifest.is_file(), resumed=resumed)
-    if run.finished:
-        run.metrics = metrics_of(folder)
-        log.info("%s is finished: nothing to do", folder)
-        yield run
+    key = stable_hash(stage, config.decisive(), hashes)
+    claim = _Claim(stage, key, config.recorded(), hashes, config.incidental)
+    if claim.check(folder) and (folder / MANIFEST).is_file():
+        yield _finished(folder)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    begun = time.time()
-    if not resumed:
-        write_json(started, {"stage": stage, "key": key, "config": settings, "inputs": hashes, "begun": begun})
-    clock = time.monotonic()
-    yield run
-    write_json(folder / "metrics.json", run.metrics)
-    record = {
-        "stage": stage,
-        "config": settings,
-        "inputs": hashes,
-        "outputs": {p.relative_to(folder).as_posix(): hash_unchanged(p) for p in outputs_of(folder)},
-        "seed": config.seed,
-        "versions": package_versions(),
-        "git_commit": git_commit(),
-        "wall_s": round(time.monotonic() - clock, 3),
-        "resumed": resumed,
-    }
-    write_json(manifest, record)
+    with folder_lock(folder):
+        resumed = claim.check(folder)  # again: another process may have begun, or ended, meanwhile
+        if (folder / MANIFEST).is_file():
+            yield _finished(folder)
+            return
+        if not resumed:
+            record = {"stage": stage, "key": key, "config": claim.settings, "inputs": hashes, "begun": time.time()}
+            write_json(folder / STARTED, record)
+        run = StageRun(folder=folder, finished=False, resumed=resumed)
+        clock = time.monotonic()
+        yield run
+        write_json(folder / "metrics.json", run.metrics)
+        record = {
+            "stage": stage,
+            "key": key,
+            "config": claim.settings,
+            "inputs": hashes,
+            "outputs": {p.relative_to(folder).as_posix(): hash_unchanged(p) for p in outputs_of(folder)},
+            "seed": config.seed,
+            "versions": package_versions(),
+            "git_commit": git_commit(),
+            "wall_s": round(time.monotonic() - clock, 3),
+            "resumed": resumed,
+        }
+        write_json(folder / MANIFEST, record)
+
+
+def _finished(folder: Path) -> StageRun:
+    log.info("%s is finished: nothing to do", folder)
+    return StageRun(folder=folder, finished=True, resumed=True, metrics=metrics_of(folder))

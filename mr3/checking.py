@@ -5,9 +5,10 @@ A checker is named in configs as `package.module:function`, so that the library 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from mr3.importing import load_named
 
 Checker = Callable[[dict[str, Any], str], dict[str, bool]]
 
@@ -16,19 +17,9 @@ def load_checker(path: str) -> Checker:
     """Import `package.module:function`; the function takes (meta, response) and returns criterion -> met.
 
     Raises:
-        ValueError: when there is no such module or function.
+        ValueError: as `load_named`.
     """
-    module_name, colon, name = path.partition(":")
-    if not colon or not module_name or not name:
-        raise ValueError(f"checker {path!r} must look like package.module:function")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ValueError(f"checker {path!r}: no module named {error.name}") from error
-    found = getattr(module, name, None)
-    if not callable(found):
-        raise ValueError(f"checker {path!r}: {module_name} has no function {name!r}")
-    checker: Checker = found
+    checker: Checker = load_named(path, "checker")
     return checker
 
 

@@ -1,6 +1,7 @@
 """Stage configs: pydantic models with no unknown keys, read from YAML, overridden by `--a.b value`.
 
-`${NAME}` in a YAML string is an environment variable; a missing one is an error that names it.
+`${NAME}` in a YAML string is an environment variable; a missing one is an error that names it. What a stage records of
+its config (`recorded`) names such variables and masks secrets that were written out.
 
 `--overlay FILE` lays the sections of one file over the configs of any stage, before its overrides: `configs/tiny.yaml`
 makes every config small. A section has the name of the config it is for (SftConfig: `sft`). In it, `"*"` stands for
@@ -10,16 +11,27 @@ Free of torch, vllm and ray.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+MASK = "***"
+_OF_SECRETS = r"api|access|auth|bearer|client|hf|hub|private|refresh|secret|session|signing|wandb"
+# A model's `eos_token` is none, nor is a mapping's `key: id`.
+_SECRET_NAME = re.compile(
+    rf"(.*[_-])?(({_OF_SECRETS})[_-]?(token|key)|password|passwd|passphrase|secret|credentials?|authorization)|token|key",
+    re.IGNORECASE,
+)
+_RANDOM = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])\S{20,}")
+_USERINFO = re.compile(r"(?<=://)[^/?#\s@]+(?=@)")
+_QUERY = re.compile(r"(?<=[?&])([\w.~-]+)=([^&#\s]+)")
 
 
 class StageConfig(BaseModel):
@@ -33,15 +45,77 @@ class StageConfig(BaseModel):
     output_dir: Path
     seed: int = 0
 
+    _variables: dict[str, str] = PrivateAttr(default_factory=dict)
+    """Value -> how the file says it, of the strings with environment variables."""
+
+    def recorded(self) -> dict[str, Any]:
+        """What may stand in a file: variables by name, secrets masked."""
+        data = json.loads(self.model_dump_json(exclude={"output_dir"}))
+        recorded: dict[str, Any] = without_secrets(data, self._variables)
+        return recorded
+
+    def decisive(self) -> dict[str, Any]:
+        """What a result depends on, with values in place of variables; a new token or password is no new config."""
+        data = json.loads(self.model_dump_json(exclude={"output_dir", *self.incidental}))
+        decisive: dict[str, Any] = without_secrets(data)
+        return decisive
+
 
 C = TypeVar("C", bound=BaseModel)
 
 
-def _expand(value: Any, where: str) -> Any:
+def _is_secret(name: str, value: Any) -> bool:
+    """Whether a key's value is to be masked: text under a name as secrets have it. A lone `key` can be a column's."""
+    if not isinstance(value, str) or not value or not _SECRET_NAME.fullmatch(name):
+        return False
+    return name.lower() != "key" or _RANDOM.fullmatch(value) is not None
+
+
+def public_text(text: str) -> str:
+    """A text without the passwords and keys of the URLs in it."""
+    if "://" not in text:
+        return text
+    text = _USERINFO.sub(MASK, text)
+    return _QUERY.sub(lambda m: f"{m[1]}={MASK}" if _SECRET_NAME.fullmatch(m[1]) else m[0], text)
+
+
+def without_secrets(value: Any, variables: Mapping[str, str] | None = None) -> Any:
+    """Data with `***` for secrets: under names such as hf_token, password or authorization, and in URLs.
+
+    Args:
+        variables: strings that are to be replaced by how the config's file says them, `${NAME}`.
+    """
+    known = variables or {}
+    if isinstance(value, Mapping):
+        return {k: known.get(v, MASK) if _is_secret(str(k), v) else without_secrets(v, known) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_secrets(v, known) for v in value]
+    if not isinstance(value, str):
+        return value
+    return public_text(known.get(value, value))
+
+
+def _variables_in(raw: Any, expanded: Any) -> dict[str, str]:
+    """Every expanded string, also as a path is written, with what it was before."""
+    if isinstance(raw, dict):
+        return {v: k for key in raw for v, k in _variables_in(raw[key], expanded[key]).items()}
+    if isinstance(raw, list):
+        return {v: k for pair in zip(raw, expanded, strict=True) for v, k in _variables_in(*pair).items()}
+    if not isinstance(raw, str) or raw == expanded:
+        return {}
+    return {expanded: raw, str(Path(expanded)): raw}
+
+
+def expand(value: Any, where: str) -> Any:
+    """Strings with their `${NAME}` and `${NAME:-default}` filled in.
+
+    Raises:
+        ValueError: for a variable that is not set.
+    """
     if isinstance(value, dict):
-        return {k: _expand(v, where) for k, v in value.items()}
+        return {k: expand(v, where) for k, v in value.items()}
     if isinstance(value, list):
-        return [_expand(v, where) for v in value]
+        return [expand(v, where) for v in value]
     if not isinstance(value, str):
         return value
 
@@ -161,4 +235,8 @@ def load_config(model: type[C], path: str | Path | None, overrides: Sequence[str
         lay_over(data, _mapping(file, "overlay").get(section_of(model)) or {})
     where = str(path) if path is not None else model.__name__
     _override(data, overrides)
-    return build_config(model, _expand(data, where), where)
+    expanded = expand(data, where)
+    config = build_config(model, expanded, where)
+    if isinstance(config, StageConfig):
+        config._variables = _variables_in(data, expanded)
+    return config

@@ -173,6 +173,11 @@ class PoolRow(Record):
         return [m.model_dump() for m in self.prompt]
 
 
+def content_of(prompt: Any) -> str:
+    """The content id of a prompt (text or chat messages) whose row names none."""
+    return stable_hash("content", prompt)
+
+
 def stable_hash(*parts: Any, length: int = 32) -> str:
     """A hex digest of JSON-able values, the same in every process and under every PYTHONHASHSEED."""
     blob = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))

@@ -5,6 +5,7 @@ A rate is `{"value", "n", "interval": [low, high]}` with a 95% interval; what ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,43 +14,100 @@ import numpy as np
 Rate = dict[str, Any]
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> Rate:
-    """A rate with its Wilson score interval; value and interval are None for n = 0."""
+def wilson(successes: float, n: float, confidence: float = 0.95) -> Rate:
+    """A rate with its Wilson score interval; value and interval are None for n = 0.
+
+    Args:
+        n: trials; less than their number, and no whole number, where they are not independent (see `rate`).
+    """
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n} trials is no rate")
     if n == 0:
         return {"value": None, "n": 0, "interval": None}
-    from scipy.stats import binomtest
+    from scipy.stats import norm
 
-    interval = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return {"value": successes / n, "n": n, "interval": [float(interval.low), float(interval.high)]}
+    z, p = float(norm.ppf((1 + confidence) / 2)), successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = (0.0 if p == 0 else centre - half), (1.0 if p == 1 else centre + half)
+    return {"value": p, "n": n, "interval": [low, high]}
 
 
-def rate(hits: Iterable[bool]) -> Rate:
-    """The share of hits, with a Wilson interval."""
+def rate(hits: Iterable[bool], contents: Iterable[str] | None = None) -> Rate:
+    """The share of hits, with a Wilson interval.
+
+    Args:
+        contents: what each hit is about. Items of one content are not independent: the interval is that of as many
+            independent items as carry the same variance (Kish's design effect, from the spread between contents, and
+            never below 1), and the rate says the number of `contents` beside `n`. Where every hit is alike, a content
+            counts as if its items said one thing.
+    """
     values = [bool(h) for h in hits]
-    return wilson(sum(values), len(values))
+    if contents is None or not values:
+        return wilson(sum(values), len(values))
+    sums, sizes = _by_content(values, contents)
+    p, n = sum(values) / len(values), len(values)
+    if p in (0.0, 1.0):
+        effect = float((sizes**2).sum()) / n
+    elif len(sizes) == 1:
+        effect = float(n)
+    else:
+        between = float(((sums - p * sizes) ** 2).sum()) * len(sizes) / (len(sizes) - 1)
+        effect = max(1.0, between / (n * p * (1 - p)))
+    independent = n / effect
+    return {**wilson(p * independent, independent), "value": p, "n": n, "contents": len(sizes)}
+
+
+def _by_content(values: Sequence[float], contents: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of the values and number of items of each content, both (contents,)."""
+    names = list(contents)
+    if len(names) != len(values):
+        raise ValueError(f"every item needs its content, got {len(values)} items and {len(names)} contents")
+    _, place = np.unique(np.asarray(names, dtype=str), return_inverse=True)
+    return np.bincount(place, weights=np.asarray(values, dtype=float)), np.bincount(place).astype(float)
 
 
 def _interval(draws: np.ndarray, confidence: float) -> list[float]:
     tail = (1 - confidence) / 2
-    return [float(np.quantile(draws, tail)), float(np.quantile(draws, 1 - tail))]
+    return [float(np.nanquantile(draws, tail)), float(np.nanquantile(draws, 1 - tail))]
 
 
-def _resampled_means(values: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of bootstrap resamples; drawn in slices, so that memory stays small for long arrays."""
-    means = np.empty(resamples)
-    step = max(1, 2_000_000 // len(values))
+def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of bootstrap resamples of contents, each drawn whole; in slices, so that memory stays small.
+
+    Args:
+        sums: (groups, contents), the sum of the values of each content in each group.
+        sizes: (groups, contents), the number of its items there.
+
+    Returns:
+        (resamples, groups); NaN where no content that was drawn has an item in the group.
+    """
+    count = sums.shape[1]
+    means = np.empty((resamples, len(sums)))
+    step = max(1, 2_000_000 // count)
     for begin in range(0, resamples, step):
         size = min(step, resamples - begin)
-        means[begin : begin + size] = values[rng.integers(len(values), size=(size, len(values)))].mean(axis=1)
+        drawn = rng.integers(count, size=(size, count)) + count * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * count).reshape(size, count)
+        items = times @ sizes.T
+        means[begin : begin + size] = np.divide(
+            times @ sums.T, items, out=np.full(items.shape, np.nan), where=items > 0
+        )
     return means
 
 
 def paired_bootstrap(
-    a: Sequence[float], b: Sequence[float], resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+    a: Sequence[float],
+    b: Sequence[float],
+    resamples: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    contents: Sequence[str] | None = None,
 ) -> Rate:
     """The mean of a - b over the same items, with a percentile bootstrap interval of that difference.
+
+    Args:
+        contents: what each item is about: contents are drawn, not items, and their number is said beside `n`.
 
     Raises:
         ValueError: when a and b are not of equal length: then they are not pairs.
@@ -59,37 +117,63 @@ def paired_bootstrap(
     if not len(a):
         return {"value": None, "n": 0, "interval": None}
     differences = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
-    draws = _resampled_means(differences, resamples, np.random.default_rng(seed))
-    return {"value": float(differences.mean()), "n": len(a), "interval": _interval(draws, confidence)}
+    sums, sizes = (differences, np.ones(len(a))) if contents is None else _by_content(list(differences), contents)
+    draws = _resampled_means(sums[None], sizes[None], resamples, np.random.default_rng(seed))
+    found = {"value": float(differences.mean()), "n": len(a), "interval": _interval(draws, confidence)}
+    return found if contents is None else {**found, "contents": len(sizes)}
 
 
 def hierarchical_bootstrap(
-    differences: Sequence[Sequence[float]], resamples: int = 10_000, seed: int = 0, confidence: float = 0.95
+    differences: Sequence[Sequence[float]],
+    resamples: int = 10_000,
+    seed: int = 0,
+    confidence: float = 0.95,
+    contents: Sequence[Sequence[str]] | None = None,
 ) -> Rate:
-    """The mean over seeds of the mean over items of paired differences, resampling seeds, then items in each.
+    """The mean over seeds of the mean over items of paired differences, resampling seeds, then what items are about.
+
+    Where seeds have contents of their own, each place of a resample draws its own. A content that several seeds share
+    is as hard under each of them, so contents are then drawn once for all seeds of a resample (the pigeonhole
+    bootstrap, Owen 2007, Annals of Applied Statistics 1(2), which errs to the wide side).
 
     Args:
         differences: one sequence of a - b per seed; seeds may hold different numbers of items.
+        contents: what each item is about, per seed; every item is a content of its own by default.
 
     Returns:
-        A rate whose `n` is the number of seeds, with `items` for the number of items in all.
+        A rate whose `n` is the number of seeds, with `items` and (where given) `contents` for their numbers in all.
     """
-    groups = [np.asarray(d, dtype=float) for d in differences]
-    if not groups or any(len(g) == 0 for g in groups):
+    if not differences or any(len(d) == 0 for d in differences):
         raise ValueError("a hierarchical bootstrap needs at least one seed, and items in every seed")
+    given = contents is not None
+    if contents is None:
+        contents = [[f"{i}/{k}" for k in range(len(d))] for i, d in enumerate(differences)]
+    names = sorted({name for row in contents for name in row})
+    place, shape = {name: k for k, name in enumerate(names)}, (len(differences), len(names))
+    sums, sizes = np.zeros(shape), np.zeros(shape)
+    for i, (values, row) in enumerate(zip(differences, contents, strict=True)):
+        where = [place[name] for name in row]
+        np.add.at(sums[i], where, np.asarray(values, dtype=float))
+        np.add.at(sizes[i], where, 1.0)
     rng = np.random.default_rng(seed)
-    # Every place of a resample draws its own items, also when two places hold the same seed.
-    drawn = rng.integers(len(groups), size=(resamples, len(groups)))
-    means = np.empty((resamples, len(groups)))
-    for i, group in enumerate(groups):
-        places = drawn == i
-        means[places] = _resampled_means(group, int(places.sum()), rng) if places.any() else 0.0
-    return {
-        "value": float(np.mean([g.mean() for g in groups])),
-        "n": len(groups),
-        "items": int(sum(len(g) for g in groups)),
-        "interval": _interval(means.mean(axis=1), confidence),
+    drawn = rng.integers(len(sums), size=(resamples, len(sums)))
+    if ((sizes > 0).sum(axis=0) > 1).any():
+        means = np.take_along_axis(_resampled_means(sums, sizes, resamples, rng), drawn, axis=1)
+    else:
+        means = np.empty((resamples, len(sums)))
+        for i in range(len(sums)):
+            places, own = drawn == i, sizes[i] > 0
+            means[places] = _resampled_means(sums[i : i + 1, own], sizes[i : i + 1, own], int(places.sum()), rng)[:, 0]
+    # A resample may have no item of a seed that holds few: it is then over the others.
+    known = np.isfinite(means).sum(axis=1)
+    draws = np.nansum(means, axis=1)[known > 0] / known[known > 0]
+    found = {
+        "value": float((sums.sum(axis=1) / sizes.sum(axis=1)).mean()),
+        "n": len(sums),
+        "items": int(sizes.sum()),
+        "interval": _interval(draws, confidence),
     }
+    return {**found, "contents": len(names)} if given else found
 
 
 def over_seeds(values: Sequence[float]) -> dict[str, Any]:

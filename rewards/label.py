@@ -222,7 +222,7 @@ def run(config: LabelConfig) -> None:
     _truth(config)
     if pool_is_empty(config.pool):
         raise ValueError(EMPTY)  # before the folder is taken, so that the mended pool can have it
-    inputs: list[str | Path] = [*pool_files(config.pool), config.judge.model]
+    inputs: list[str | Path] = [*pool_files(config.pool), *config.judge.inputs()]
     with stage_run("label", config, inputs) as stage:
         if not stage.finished:
             _run(config, stage)

@@ -6,12 +6,12 @@ run and never shifts its neighbours: it becomes a `SetAside` with file, line, id
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from mr3.importing import load_named
 from rewards.pools.columns import Columns
 from rewards.pools.files import file_rows, files_of
 from rewards.pools.hub import hub_files, hub_rows
@@ -27,28 +27,10 @@ __all__ = [
     "Pool",
     "PoolItem",
     "PoolSpec",
-    "load_function",
     "pool_files",
     "pool_is_empty",
     "read_pool",
 ]
-
-
-def load_function(name: str) -> Callable[..., Any]:
-    """The function that `package.module:function` names.
-
-    Raises:
-        ValueError: when there is no such module or function.
-    """
-    module, _, attribute = name.partition(":")
-    if not attribute:
-        raise ValueError(f"{name!r} is not an import string: write package.module:function")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"can't load {name!r}: {error}") from error
-    function: Callable[..., Any] = found
-    return function
 
 
 def pool_files(spec: PoolSpec) -> list[Path]:
@@ -107,7 +89,7 @@ def _items(pool: Pool) -> Iterator[PoolItem]:
 
 def _raw_rows(source: str | FileSource | HubSource | Adapter, columns: Columns | None) -> Iterable[tuple[str, Any]]:
     if isinstance(source, Adapter):
-        given = enumerate(load_function(source.source)(**source.options), start=1)
+        given = enumerate(load_named(source.source, "the adapter")(**source.options), start=1)
         return ((f"{source.source}, row {number}", item) for number, item in given)
     if isinstance(source, HubSource):
         rows = hub_rows(source)

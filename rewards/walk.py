@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import read_json, require_folder, verify_outputs
+from mr3.config import expand
 from mr3.records import DEFAULT_LABELS, Verdict
 
 Row = dict[str, Any]
@@ -55,7 +56,7 @@ def label_settings(folder: Path) -> dict[str, Any]:
     if found["stage"] != "label":
         raise ValueError(f"{folder} was made by `mr3 {found['stage']}`: give a folder that `mr3 label` made")
     verify_outputs(folder, [name for name in _TABLES if (folder / name).is_file()])
-    settings: dict[str, Any] = found["config"]
+    settings: dict[str, Any] = expand(found["config"], str(manifest))
     return settings
 
 

@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarks.prompt_cases import published_families
-from mr3.families import Family
+from mr3.families import FAMILIES, Family, family_of_row, task_of_row
+from mr3.prompts import OwnTexts, Rendered, Templates, languages_of, render
+from mr3.records import Strategy
 
 LANGUAGES = ("en", "qx")
 _TAGS = {
@@ -105,3 +107,20 @@ def made_up_language(code: str) -> Any:
         templates=SimpleNamespace(**{mode: _mode_texts(code, mode, names) for mode, names in labels.items()}),
         schema_texts=SimpleNamespace(explanation=f"[{code} explanation]", score=f"[{code} score]"),
     )
+
+
+def own_texts(unverified: bool = True) -> OwnTexts:
+    """Own texts where `qx` is the language that no machine verified."""
+    return OwnTexts(
+        unverified,
+        lambda code, verified: made_up_language("en" if verified and code == "qx" else code),
+        made_up_language,
+    )
+
+
+def rendered(
+    templates: Templates, family: str, row: dict[str, Any], strategy: Strategy = "eng-eng", **more: Any
+) -> Rendered:
+    """A row of a family as `mr3-train` renders it."""
+    said = languages_of(strategy, row["language"], FAMILIES[family_of_row(family, row)])
+    return render(task_of_row(row, family, templates, said.prompt, **more), "mr3-train", strategy, templates)

@@ -149,9 +149,17 @@ def test_locks_pin_every_line_and_agree() -> None:
     locks = {}
     for kind in ("cpu", "gpu"):
         lines = (ROOT / "requirements" / f"{kind}.lock").read_text(encoding="utf-8").splitlines()
-        pins = [line for line in lines if line and not line.startswith("#")]
-        assert all(re.fullmatch(r"[\w.-]+==[\w.!+]+", line) for line in pins)
-        locks[kind] = dict(line.split("==") for line in pins)
+        found: dict[str, str] = {}
+        hashed = set()
+        for line in (line for line in lines if line and not line.startswith(("#", "    #"))):
+            if pin := re.fullmatch(r"([\w.-]+)==([\w.!+]+) \\", line):
+                name = pin[1]
+                found[name] = pin[2]
+            else:
+                assert re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}( \\)?", line), line
+                hashed.add(name)
+        assert found.keys() == hashed, "every file is held by its hash"
+        locks[kind] = found
     # These must be absent on a CPU: their CUDA builds break transformers at import.
     assert not {"torchvision", "torchaudio", "torchcodec", "triton"} & set(locks["cpu"])
     shared = locks["cpu"].keys() & locks["gpu"].keys()

@@ -58,7 +58,7 @@ def test_the_command_estimates_and_starts_nothing(tmp_path: Path, capsys: pytest
             "output_dir": str(tmp_path / "label"),
             "store": str(tmp_path / "store"),
             "pool": str(_pool(tmp_path / "pool.jsonl", 40)),
-            "judge": {"model": str(make_judge(tmp_path / "judge")), "backend": "endpoint", "url": url},
+            "judge": {"model": str(make_judge(tmp_path / "judge")), "backend": "endpoint", "url": url, "revision": "1"},
             "rubric": RUBRIC,
             "estimate": {"sample_prompts": 20, "price_per_hour": 36.0},
         }

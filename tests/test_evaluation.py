@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ def test_a_failed_verdict_is_wrong_and_its_failure_is_counted() -> None:
     assert found["failed"]["rate"]["value"] == 1 / 5
     assert found["failed"]["before_repair"]["value"] == 2 / 5
     assert found["failed"]["outcomes"] == {"ok": 4, "parse_failed": 1}
-    low, high = found["accuracy"]["interval"]
+    assert found["accuracy"]["contents"] == 1, "five verdicts about one prompt are no five independent ones"
+    apart = [replace(j, given=replace(j.given, content=str(i))) for i, j in enumerate(rows)]
+    low, high = all_metrics(apart)["sets"]["s"]["accuracy"]["interval"]
     assert 0.2 < low < 0.6 < high < 0.9
+    one = found["accuracy"]["interval"]
+    assert one[0] < low and high < one[1]
 
 
 def test_modes_languages_and_sets_are_counted_apart() -> None:
@@ -172,10 +177,10 @@ def test_checkers_are_imported_by_name() -> None:
     checker = load_checker("tests.rewards_support:check")
     assert checker({"answer": 4}, "It is 4")["correct"]
     for path, message in (
-        ("tests.rewards_support", "package.module:function"),
-        ("tests.nowhere:check", "no module named"),
-        ("tests.rewards_support:nothing", "no function 'nothing'"),
-        ("tests.rewards_support:TEMPLATE", "no function"),
+        ("tests.rewards_support", "package.module:name"),
+        ("tests.nowhere:check", "No module named"),
+        ("tests.rewards_support:nothing", "no attribute 'nothing'"),
+        ("tests.rewards_support:TEMPLATE", "not a function"),
     ):
         with pytest.raises(ValueError, match=message):
             load_checker(path)
@@ -223,7 +228,7 @@ def stage_config(tmp_path: Path, url: str, **more: Any) -> EvalConfig:
     data = {
         "output_dir": tmp_path / "eval",
         "tasks": tmp_path / "tasks.parquet",
-        "judge": {"model": str(tmp_path / "judge"), "backend": "endpoint", "url": url},
+        "judge": {"model": str(tmp_path / "judge"), "backend": "endpoint", "url": url, "revision": "1"},
     }
     return build_config(EvalConfig, data | more, "test")
 

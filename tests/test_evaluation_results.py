@@ -170,7 +170,7 @@ def chat_server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 
 def chat_judge(url: str, **more: Any) -> JudgeConfig:
-    given = {"model": "hosted", "backend": "chat", "url": url, "profile": "compact"}
+    given = {"model": "hosted", "backend": "chat", "url": url, "revision": "1", "profile": "compact"}
     return JudgeConfig.model_validate({**given, "max_prompt_tokens": 500, "max_output_tokens": 50, **more})
 
 

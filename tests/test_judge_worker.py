@@ -39,7 +39,7 @@ def judge_folder(path: Path) -> JudgeConfig:
     make_tokenizer().save_pretrained(path)
     (path / "config.json").write_text('{"model_type": "qwen3"}')
     write_card(path, CARD)
-    return JudgeConfig(model=str(path), backend="endpoint", url="http://127.0.0.1:9/v1")
+    return JudgeConfig(model=str(path), backend="endpoint", revision="1", url="http://127.0.0.1:9/v1")
 
 
 def worker(tmp_path: Path, engine: Any, run: str | None = None) -> JudgeWorker:
@@ -221,3 +221,89 @@ def test_a_row_that_kills_engines_ends_as_engine_failed_and_the_others_are_judge
     assert outcomes.pop("POISON") == {"engine_failed"}
     assert set(map(frozenset, outcomes.values())) == {frozenset({"ok"})}
     assert Store(tmp_path / "store").refresh() == 12
+
+
+class RunEngine(ScriptedEngine):
+    """Always says the same; waits until it may answer, and counts what it was asked."""
+
+    def __init__(self, score: str, opened: asyncio.Event | None = None) -> None:
+        super().__init__(lambda _: written(score))
+        self._opened = opened
+
+    async def generate(self, requests: Any) -> list[Completion]:
+        if self._opened is not None:
+            await self._opened.wait()
+        return await super().generate(requests)
+
+
+def two_runs(tmp_path: Path, first: Any, second: Any, release: asyncio.Event, patience: float) -> Any:
+    """Three rows are with the engine of one run; it answers when a second run has judged all six, or lost patience."""
+    runs = [worker(tmp_path, engine) for engine in (first, second)]
+    prepared = [runs[0].desk.judge.prepare(item(pair(input=str(i), id=str(i)))) for i in range(6)]
+
+    async def both() -> Any:
+        one = asyncio.create_task(runs[0].desk.ask([prepared[i] for i in range(3)]))
+        await asyncio.sleep(0.05)
+        two = asyncio.create_task(runs[1].desk.ask(prepared))
+        await asyncio.wait({two}, timeout=patience)
+        waited = not two.done()
+        release.set()
+        return waited, await one, await two
+
+    return asyncio.run(both())
+
+
+def scores(answers: Any) -> list[str]:
+    return [json.loads(text)["score"] for text in answers.results.values()]
+
+
+def test_a_run_waits_for_what_another_run_is_judging_and_judges_the_rest(tmp_path: Path) -> None:
+    release = asyncio.Event()
+    first, second = RunEngine("Assistant A", release), RunEngine("Assistant B")
+    waited, one, two = two_runs(tmp_path, first, second, release, 0.5)
+    assert waited and [len(c) for c in second.calls] == [3], "the rest at once, and nothing twice"
+    assert set(scores(one)) == {"Assistant A"} and len(one.new) == 3
+    assert sorted(scores(two)) == ["Assistant A"] * 3 + ["Assistant B"] * 3 and len(two.new) == 3
+    assert dict(Store(tmp_path / "store").items()) == {**one.results, **two.results}
+    assert not list((tmp_path / "store" / "marks").iterdir())
+
+
+def test_what_was_judged_twice_is_answered_as_the_store_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mr3.inference.marks.STALE_S", -1.0)  # as if both were frozen for a while
+    release = asyncio.Event()
+    first, second = RunEngine("Assistant A", release), RunEngine("Assistant B")
+    waited, one, two = two_runs(tmp_path, first, second, release, 60)
+    assert not waited
+    assert set(scores(one)) == {"Assistant B"} == set(scores(two)), "the second was done first"
+    assert one.superseded == one.new and len(one.new) == 3 and not two.superseded and len(two.new) == 6
+    store = Store(tmp_path / "store")
+    assert dict(store.items()) == two.results and store.kept_aside() == 3
+
+
+def test_a_failure_that_is_not_kept_gives_way_to_another_runs_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mr3.inference.marks.STALE_S", -1.0)
+    release = asyncio.Event()
+    first = RunEngine("Assistant A", release)
+    first.answer = lambda r: Completion(id=r.id, finish="failed", error="503")
+    _, one, _ = two_runs(tmp_path, first, RunEngine("Assistant B"), release, 60)
+    assert set(scores(one)) == {"Assistant B"}
+
+
+def test_a_failure_of_another_run_is_judged_here(tmp_path: Path) -> None:
+    release = asyncio.Event()
+    first = RunEngine("Assistant A", release)
+    first.answer = lambda r: Completion(id=r.id, finish="failed", error="503")
+    waited, one, two = two_runs(tmp_path, first, RunEngine("Assistant B"), release, 0.5)
+    assert waited and set(scores(one)) == {None} and set(scores(two)) == {"Assistant B"}
+
+
+def test_open_marks_of_another_run_never_fail_a_good_row(tmp_path: Path) -> None:
+    tasks = [pair(input=str(i), id=str(i)) for i in range(2)]
+    made = worker(tmp_path, ScriptedEngine(prefers_sixes))
+    for task in tasks:
+        for _ in range(2):
+            died(tmp_path / "store", [made.desk.judge.prepare(item(task)).id], alone=True)
+    answer = ask(worker(tmp_path, ScriptedEngine(prefers_sixes)), group_row("g", [dump(t) for t in tasks]))
+    assert [(v["outcome"], v["attempts"]) for v in answer[0]["verdicts"]] == [("ok", 1)] * 2

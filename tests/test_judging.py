@@ -346,14 +346,6 @@ def test_a_config_must_agree_with_the_card(tmp_path: Path) -> None:
         JudgeConfig(model=folder, sampling={"temprature": 1})
 
 
-def test_identity_is_of_the_weights_not_of_the_folder(tmp_path: Path) -> None:
-    one, same, other = (model_folder(tmp_path / n, w) for n, w in (("a", b"w"), ("b", b"w"), ("c", b"v")))
-    (same / "trainer_state.json").write_text("{}")
-    assert JudgeConfig(model=str(one)).identity() == JudgeConfig(model=str(same)).identity()
-    assert JudgeConfig(model=str(one)).identity() != JudgeConfig(model=str(other)).identity()
-    assert JudgeConfig(model="rubricreward/x", revision="abc").identity() == "rubricreward/x@abc"
-
-
 def test_a_task_is_rendered_by_name() -> None:
     with pytest.raises(ValueError, match="unknown prompt profile"):
         render(Task.model_validate(pair().model_dump()), "nothing")

@@ -14,6 +14,9 @@ import pytest
 from mr3.artifacts import metrics_of
 from mr3.config import build_config
 from mr3.inference.session import ray_session
+from mr3.inference.store import Store
+from mr3.records import Outcome, Verdict
+from rewards.collect import Collector
 from rewards.label import LabelConfig, main, run
 from tests.rewards_support import judge_server, make_judge
 
@@ -68,7 +71,7 @@ def _config(folder: Path, judge: Path, url: str, **changes: Any) -> LabelConfig:
         "output_dir": folder / "label",
         "store": folder / "store",
         "pool": str(_pool(folder)),
-        "judge": {"model": str(judge), "backend": "endpoint", "url": url},
+        "judge": {"model": str(judge), "backend": "endpoint", "url": url, "revision": "1"},
         "rubric": RUBRIC,
         "checker": "tests.rewards_support:check",
         "canaries": {"per_language": 0},
@@ -193,7 +196,7 @@ def test_errors_of_the_user(tmp_path: Path, judge: Path, capsys: pytest.CaptureF
         run(_config(tmp_path, tmp_path, "u"))
     with pytest.raises(ValueError, match="decodes greedily"):
         run(_config(tmp_path, judge, "u", samples=3))
-    with pytest.raises(ValueError, match="no module named absent"):
+    with pytest.raises(ValueError, match="No module named 'absent'"):
         run(_config(tmp_path, judge, "u", checker="absent.module:check"))
     empty = tmp_path / "empty.jsonl"
     empty.touch()
@@ -201,3 +204,26 @@ def test_errors_of_the_user(tmp_path: Path, judge: Path, capsys: pytest.CaptureF
         run(_config(tmp_path, judge, "u", pool=str(empty)))
     assert main(["--output_dir", str(tmp_path / "l"), "--pool", str(empty)]) == 2
     assert "judge: Field required" in capsys.readouterr().err
+
+
+def test_tables_say_what_the_store_says(tmp_path: Path, judge: Path) -> None:
+    """Rows of equal content, one of which failed and was not kept: the answer of the other stands in both places."""
+    with judge_server() as (url, _):
+        config = _config(tmp_path, judge, url)
+    verdicts = [
+        Verdict(id=name, task_id=f"t{k}", outcome=outcome, score=score, judge="j", rubric_hash="r")
+        for k, (name, outcome, score) in enumerate(
+            [("a", Outcome.TIMED_OUT, None), ("b", Outcome.OK, "Tie"), ("c", Outcome.ENGINE_FAILED, None)]
+        )
+    ]
+    kept = verdicts[0].model_copy(update={"task_id": "of another", "outcome": Outcome.OK, "score": "Tie"})
+    with Store(tmp_path / "store") as store:
+        store.write({"a": kept.model_dump_json(), "b": verdicts[1].model_dump_json()})
+        rounds = config.tasks.model_copy(update={"plan": "knockout"})
+        for tasks, settled in ((config.tasks, 1), (rounds, 0)):
+            collector = Collector(tmp_path / "tables", tasks, config.pairs, None)
+            prompts = [list(verdicts)]
+            collector.settle(prompts, store)
+            assert collector.settled == settled
+            assert [v.outcome.value for v in prompts[0]] == ["ok" if settled else "timed_out", "ok", "engine_failed"]
+            assert [v.task_id for v in prompts[0]] == ["t0", "t1", "t2"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -33,7 +35,7 @@ class Still(Watch):
     """A watch whose looks are the test's."""
 
     def __init__(self) -> None:
-        self._silence_s, self._looks = SILENCE_S, Unchanged()
+        self._silence_s, self._looks, self.pause = SILENCE_S, Unchanged(), SILENCE_S / LOOKS
         self._looked, self._deaths, self._node_lost = 0, 0, False
 
     def look(self, deaths: int = 0, node_lost: bool = False) -> None:
@@ -58,6 +60,20 @@ def test_a_lost_machine_ends_the_run() -> None:
     watch.look(node_lost=True)
     with pytest.raises(SessionLost, match="raylet"):
         watch.check(30)
+
+
+@pytest.mark.parametrize(("name", "said"), [("raylet", "raylet"), ("gcs_server", "GCS"), ("log_monitor", None)])
+def test_a_part_of_the_session_that_ended_is_named_at_once(
+    monkeypatch: pytest.MonkeyPatch, name: str, said: str | None
+) -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    monkeypatch.setattr("mr3.inference.liveness._own_processes", lambda: {name: process})
+    if said is None:
+        Still().check(30)
+        return
+    with pytest.raises(SessionLost, match=said):
+        Still().check(30)
 
 
 def test_deaths_count_until_a_result_comes() -> None:

@@ -74,7 +74,7 @@ def label_config(folder: Path, cpus_per_replica: int) -> Path:
         "output_dir": str(folder / "label"),
         "store": str(folder / "store"),
         "pool": str(folder / "pool.jsonl"),
-        "judge": {"model": str(make_judge(folder / "judge")), "backend": "endpoint"},
+        "judge": {"model": str(make_judge(folder / "judge")), "backend": "endpoint", "revision": "1"},
         "rubric": RUBRIC,
         "canaries": {"per_language": 0},
         "stream": {

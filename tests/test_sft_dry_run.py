@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,6 +89,40 @@ def test_what_it_predicts_is_what_training_does(tmp_path: Path) -> None:
     metrics = metrics_of(config.output_dir)
     assert f"{metrics['steps']:,} in all" in said and f"{metrics['tokens_per_epoch']:,} per epoch" in said
     assert f"packs {metrics['packs']}" in said
+
+
+@pytest.mark.parametrize(
+    ("trl", "epochs"),
+    [({"gradient_accumulation_steps": 3, "num_train_epochs": 1.5}, 1.5), ({"max_steps": 2}, None)],
+)
+def test_parts_of_an_epoch_replay_and_a_number_of_steps_are_counted(
+    trl: dict[str, Any], epochs: float | None, tmp_path: Path
+) -> None:
+    from mr3.artifacts import metrics_of
+    from mr3.sft.stage import run
+
+    replay = tmp_path / "replay.parquet"
+    pq.write_table(pa.table({"text": ["cats: 1, dogs: 2. " * 3] * 40}), replay)
+    config = sft_config(tmp_path, replay=replay, replay_share=0.2, trl=trl)
+    said = dry_run(config)
+    run(config)
+    metrics = metrics_of(config.output_dir)
+    assert metrics["rows"] == 24 and metrics["replay_rows"] == 6
+    # 30 rows, 4 a pass: 8 passes, 3 steps of up to 3 passes, and half as many again.
+    assert metrics["steps"] == (2 if epochs is None else 5)
+    assert f"{metrics['steps']:,} in all" in said and f"{metrics['tokens_per_epoch']:,} per epoch" in said
+    assert "rows 30, not packed" in said
+
+
+def test_the_processes_are_those_that_are_launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = sft_config(tmp_path, launch={"processes": 3})
+    assert "(12 rows each: 4 x 1 accumulated x 3 processes)" in dry_run(config)
+    # 24 rows and 4 x 5 a pass: filled up with rows without loss.
+    five = sft_config(tmp_path, launch={"processes": 5})
+    assert "x 5 processes)" in dry_run(five) and "rows 40, not packed" in dry_run(five)
+    assert sft_config(tmp_path, estimate={"gpus": 4}).processes() == 4 and sft_config(tmp_path).processes() == 1
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert config.processes() == sft_config(tmp_path, estimate={"gpus": 4}).processes() == 2
 
 
 @pytest.mark.usefixtures("no_hub")

@@ -91,3 +91,59 @@ def test_kappa_without_a_value_says_why() -> None:
     assert found["value"] is None and found["reason"] == "the first rater always says 'yes'"
     with pytest.raises(ValueError, match="same items"):
         kappa(["a"], [])
+
+
+def test_items_of_one_content_count_as_less_than_items() -> None:
+    # 40 contents of 5 items that say one thing: as wide as 40 items alone.
+    hits = [k % 2 == 0 for k in range(40) for _ in range(5)]
+    contents = [str(k) for k in range(40) for _ in range(5)]
+    found, few = rate(hits, contents), rate([k % 2 == 0 for k in range(40)])
+    assert (found["value"], found["n"], found["contents"]) == (0.5, 200, 40)
+    width = found["interval"][1] - found["interval"][0]
+    assert width == pytest.approx(few["interval"][1] - few["interval"][0], rel=0.03)
+    alone = rate(hits, [str(i) for i in range(200)])
+    assert alone["interval"] == pytest.approx(rate(hits)["interval"], abs=0.002) and alone["contents"] == 200
+    assert rate([True] * 200, contents)["interval"] == pytest.approx(rate([True] * 40)["interval"])
+    assert rate([True, False], ["a", "a"])["interval"] == pytest.approx(wilson(0.5, 1)["interval"])
+    assert rate([], [])["value"] is None
+    with pytest.raises(ValueError, match="2 items and 1 contents"):
+        rate([True, False], ["a"])
+
+
+def test_the_paired_bootstrap_draws_contents() -> None:
+    rng = np.random.default_rng(5)
+    worth = rng.normal(0.2, 1.0, 60)
+    contents = [str(k) for k in range(60) for _ in range(4)]
+    a = [float(x) for x in worth for _ in range(4)]
+    found, once = paired_bootstrap(a, [0.0] * 240, contents=contents), paired_bootstrap(list(worth), [0.0] * 60)
+    assert (found["n"], found["contents"]) == (240, 60) and found["value"] == pytest.approx(once["value"])
+    assert found["interval"] == pytest.approx(once["interval"], abs=0.02)
+    wrong = paired_bootstrap(a, [0.0] * 240)["interval"]
+    assert wrong[1] - wrong[0] < 0.6 * (found["interval"][1] - found["interval"][0])
+
+
+def test_contents_that_seeds_share_are_drawn_once_for_all() -> None:
+    rng = np.random.default_rng(6)
+    worth = rng.normal(0.0, 1.0, 50)
+    names = [str(k) for k in range(50)]
+    rows = [list(worth) for _ in range(5)]
+    shared = hierarchical_bootstrap(rows, contents=[names] * 5)
+    own = hierarchical_bootstrap(rows, contents=[[f"{s}/{n}" for n in names] for s in range(5)])
+    assert (shared["contents"], own["contents"], shared["items"]) == (50, 250, 250)
+    # The same items under five seeds tell no more than under one.
+    once = paired_bootstrap(list(worth), [0.0] * 50)["interval"]
+    assert shared["interval"] == pytest.approx(once, abs=0.03)
+    ratio = (own["interval"][1] - own["interval"][0]) / (once[1] - once[0])
+    assert ratio == pytest.approx(1 / math.sqrt(5), rel=0.15)
+
+
+def test_intervals_over_contents_hold_the_truth_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(7)
+    held = {"contents": 0, "items": 0}
+    for _ in range(200):
+        chance = rng.beta(1.5, 1.5, 80)
+        hits = [bool(rng.random() < p) for p in chance for _ in range(4)]
+        about = [str(k) for k in range(80) for _ in range(4)]
+        for name, found in (("contents", rate(hits, about)), ("items", rate(hits))):
+            held[name] += found["interval"][0] <= 0.5 <= found["interval"][1]
+    assert held["contents"] >= 182 and held["items"] < held["contents"] - 8

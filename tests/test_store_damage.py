@@ -6,17 +6,24 @@ import errno
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pyarrow as pa
 import pytest
 
 import mr3.files
+from mr3.artifacts import stage_run
+from mr3.config import StageConfig
 from mr3.inference.parts import DamagedPart, decode, encode
 from mr3.inference.store import Store
+from mr3.stage import stage_main
+from rewards.tables import TableWriter
+from rewards.walk import label_settings
 from tests.store_support import machine_named
 
 
@@ -135,7 +142,7 @@ _OPERATIONS = ("open", "write", "fsync", "link", "replace", "unlink")
 
 @contextmanager
 def failing(nth: int, code: int) -> Iterator[list[str]]:
-    """The n-th operation on files fails, once; yields the names of all that were tried."""
+    """The n-th operation on files fails, once; with a negative code the process ends. Yields all that were tried."""
     tried: list[str] = []
 
     def wrap(name: str) -> Any:
@@ -144,6 +151,8 @@ def failing(nth: int, code: int) -> Iterator[list[str]]:
         def operation(*args: Any, **kwargs: Any) -> Any:
             tried.append(name)
             if len(tried) == nth:
+                if code < 0:
+                    os._exit(9)
                 raise OSError(code, os.strerror(code))
             return real(*args, **kwargs)
 
@@ -186,3 +195,67 @@ def test_each_file_operation_may_fail_once(tmp_path: Path) -> None:
         store = Store(folder)
         assert dict(store.items()) == wanted and store.kept_aside() == 0
     assert refused > len(tried) // 2
+
+
+def test_a_process_killed_at_any_operation_loses_nothing_that_it_had_stored(tmp_path: Path) -> None:
+    """Between writing, linking and taking the mark back, as a kill would end it: no cleaning up."""
+    wanted = small_run(tmp_path / "calm")
+    with failing(0, 0) as tried:
+        small_run(tmp_path / "counted")
+    stored = 0
+    for nth in range(1, len(tried) + 1, 3):
+        folder = tmp_path / str(nth)
+        pid = os.fork()
+        if not pid:
+            with failing(nth, -1):
+                small_run(folder)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+        before = len(list((folder / "parts").glob("*.parquet"))) if (folder / "parts").is_dir() else 0
+        assert small_run(folder) == wanted
+        with Store(folder) as store:
+            store.refresh()
+            assert dict(store.items()) == wanted and store.kept_aside() == 0
+            old = time.time() - 7_200
+            for torn in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+                os.utime(torn, (old, old))
+            store.refresh()
+        assert not list((folder / "marks").iterdir()), "the dead process's marks are swept"
+        assert not list(folder.glob("**/.*")), "and what it had not finished writing"
+        stored += before == len(list((folder / "parts").glob("*.parquet"))) == 2
+    assert stored, "some were killed after all was stored"
+
+
+def test_what_a_disk_refuses_a_stage_is_one_message(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(_: StageConfig) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "table.parquet")
+
+    def bug(_: StageConfig) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "mistaken")
+
+    arguments = ["--output_dir", str(tmp_path)]
+    assert stage_main("label", StageConfig, run, arguments) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        "mr3 label: error: no space left ([Errno 28] No space left on device: 'table.parquet'): mend that, and the "
+        "same command goes on from here"
+    ]
+    with pytest.raises(FileNotFoundError):
+        stage_main("label", StageConfig, bug, arguments)
+
+
+def test_a_table_that_was_changed_after_its_stage_is_refused_by_its_readers(tmp_path: Path) -> None:
+    class Labels(StageConfig):
+        pass
+
+    with (
+        stage_run("label", Labels(output_dir=tmp_path / "label")) as stage,
+        TableWriter(stage.folder / "verdicts.parquet", pa.schema([("score", pa.string())])) as table,
+    ):
+        table.write([{"score": str(k)} for k in range(9)])
+    assert label_settings(tmp_path / "label") == {"seed": 0}
+    file = tmp_path / "label" / "verdicts.parquet"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"verdicts.parquet is not as the stage wrote it"):
+        label_settings(tmp_path / "label")

@@ -11,10 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from mr3.cli.study import StudyConfig, main, steps_of
-from mr3.cli.study_table import StudyPlan, compare_arms, conclusion, right_answers, write_tables
+from mr3.artifacts import metrics_of
+from mr3.cli.launch import command_of
+from mr3.cli.schedule import Job, run_jobs
+from mr3.cli.study import StudyConfig, _job, main, steps_of
+from mr3.cli.study_table import StudyPlan, compare_arms, conclusion, one_model, scores_of, write_tables
+from mr3.items import Item, write_items
+from mr3.sft.config import Launch, SftConfig
+from mr3.sft.dry_run import dry_run
+from mr3.sft.stage import run as run_sft
+from tests.sft_support import TRL, sft_config, write_rows
 
 STAGES = Path("configs/nano")
+OF_GRPO = {"stage": "grpo", "config": "../nano-grpo/grpo.yaml", "needs": ["data"]}
+OF_EVAL = {"stage": "eval", "config": "judge-eval.yaml", "needs": ["grpo"]}
 
 
 def study(folder: Path, **changes: Any) -> StudyConfig:
@@ -60,7 +70,14 @@ def test_every_arm_of_every_seed_has_its_own_folder_and_shares_the_rest(tmp_path
     ("changes", "said"),
     [
         ({"baseline": "none"}, "baseline 'none' is no arm: few, many"),
-        ({"compared": "sft"}, "name a stage of `each` that is an evaluation"),
+        ({"compared": "sft"}, "leaves items to compare: eval, policy-eval"),
+        ({"arms": {"few": {"eval": None}, "many": {}}}, "every arm has .not 'few'"),
+        ({"arms": {"few": {"sft": None}, "many": {}}}, "arm 'few': stage 'eval' needs 'sft'"),
+        ({"arms": {"few": {"grpo": {**OF_GRPO, "needs": ["pairs"]}}, "many": {}}}, "arm 'few': stage 'grpo' needs"),
+        (
+            {"arms": {"few": {"eval": {"stage": "policy-eval", "config": "policy-eval.yaml"}}, "many": {}}},
+            "another stage in each arm",
+        ),
         ({"arms": {"few": {"stf": []}, "many": {}}}, "changes 'stf', which is no stage"),
         ({"arms": {"many": {}}}, "at least 2 items"),
         ({"arms": {"data": {}, "many": {}}}, "'data' comes twice"),
@@ -90,6 +107,26 @@ def test_what_runs_once_serves_all_seeds(tmp_path: Path) -> None:
         assert str(step.config.data) == f"{tmp_path}/once/world/x"  # type: ignore[attr-defined]
 
 
+def test_arms_may_be_of_different_stages(tmp_path: Path) -> None:
+    arms = {
+        "many": {},
+        "grpo-arm": {"sft": None, "grpo": OF_GRPO, "eval": {**OF_EVAL, "args": ["--rubric_flip", "[]"]}},
+    }
+    config = study(tmp_path, arms=arms, configs=STAGES)
+    steps = {step.name: step for step in steps_of(config)}
+    assert {n for n in steps if n.startswith("seed-3/grpo-arm/")} == {"seed-3/grpo-arm/grpo", "seed-3/grpo-arm/eval"}
+    assert {n for n in steps if n.startswith("seed-3/many/")} == {"seed-3/many/sft", "seed-3/many/eval"}
+    assert steps["seed-3/grpo-arm/grpo"].needs == ("seed-3/data",)
+    assert steps["seed-3/grpo-arm/eval"].needs == ("seed-3/grpo-arm/grpo",)
+    assert steps["seed-4/grpo-arm/grpo"].config.output_dir == tmp_path / "seed-4/grpo-arm/grpo"
+    # No stage need be in `each`.
+    own = {
+        "a": {"sft": {"stage": "sft", "config": "judge-sft.yaml"}, "eval": {**OF_EVAL, "needs": ["sft"]}},
+        "b": {"grpo": OF_GRPO, "eval": OF_EVAL},
+    }
+    assert len(steps_of(study(tmp_path, each={}, arms=own, baseline="a"))) == 2 * (1 + 2 + 2)
+
+
 def test_a_mistake_in_the_last_stage_shows_before_the_first_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,9 +142,11 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_runs(
 def evaluation(folder: Path, right: dict[str, bool], name: str = "pairwise") -> Path:
     """A finished evaluation's verdicts; every task has a swapped verdict too, which says the opposite."""
     folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"stage": "eval"}')
     rows = [
         {
             "task_id": task,
+            "content": task[:2],
             "language": "de" if task == "t0" else "en",
             "sets": [name],
             "gold": "Assistant A",
@@ -122,6 +161,23 @@ def evaluation(folder: Path, right: dict[str, bool], name: str = "pairwise") -> 
     return folder
 
 
+def plan_of(folders: dict[str, list[Path]], stage: str = "eval", **more: Any) -> StudyPlan:
+    about: dict[str, Any] = {
+        "question": "Better?",
+        "seed_varies": "items",
+        "arms": list(folders),
+        "baseline": list(folders)[-1],
+        "sets": [],
+        "notes": [],
+        "compared": stage,
+        "stage": stage,
+        "seeds": list(range(len(next(iter(folders.values()))))),
+        "stages": {arm: ["sft", stage] for arm in folders},
+        "folders": folders,
+    }
+    return StudyPlan.model_validate(about | more)
+
+
 def test_arms_are_paired_by_item_within_each_seed(tmp_path: Path) -> None:
     # Seed 0: 4 of 4 against 2 of 4; seed 1: 3 of 4 against 1 of 4, never worse on any item. So +0.5 in both seeds.
     answers = {
@@ -130,40 +186,178 @@ def test_arms_are_paired_by_item_within_each_seed(tmp_path: Path) -> None:
     }
     folders = {
         arm: [
-            evaluation(tmp_path / arm / str(seed), {f"t{i}": r for i, r in enumerate(row)})
+            evaluation(tmp_path / arm / str(seed) / "eval", {f"t{i}": r for i, r in enumerate(row)}).parent
             for seed, row in enumerate(rows)
         ]
         for arm, rows in answers.items()
     }
-    plan = StudyPlan(
-        question="Better?",
-        seed_varies="items",
-        arms=["good", "plain"],
-        baseline="plain",
-        sets=[],
-        notes=["small"],
-        folders=folders,
-    )
+    plan = plan_of(folders, notes=["small"])
     text = write_tables(plan, tmp_path)
     found = json.loads((tmp_path / "study.json").read_text())["sets"]["pairwise"]
     assert found["good"]["accuracy"]["value"] == pytest.approx(7 / 8)
     assert found["good"]["accuracy"]["std"] == pytest.approx(0.1767767)  # of 1.0 and 0.75
     assert found["good"]["difference"]["value"] == pytest.approx(0.5)
     assert found["good"]["difference"]["n"] == 2 and "difference" not in found["plain"]
+    assert found["good"]["items"] == found["good"]["contents"] == 4 and "| 4 (4) |" in text
     assert "+0.500" in text and "small" in text and "fewer than 5 seeds: no claim" in text and "better" not in text
     assert (tmp_path / "study.svg").read_bytes().lstrip().startswith(b"<?xml")
 
 
 def test_other_items_are_no_pairs_and_a_missing_set_is_named(tmp_path: Path) -> None:
-    one = right_answers(evaluation(tmp_path / "a", {"t0": True}), [])
-    other = right_answers(evaluation(tmp_path / "b", {"t1": True}), [])
-    with pytest.raises(ValueError, match="different tasks"):
+    one = scores_of("eval", evaluation(tmp_path / "a", {"t0": True}), [])
+    other = scores_of("eval", evaluation(tmp_path / "b", {"t1": True}), [])
+    with pytest.raises(ValueError, match="different items"):
         compare_arms({"a": [one], "b": [other]}, "a")
     with pytest.raises(ValueError, match=r"no set \['binary'\]; it has pairwise"):
-        right_answers(tmp_path / "a", ["binary"])
-    assert right_answers(tmp_path / "a", [], ["de"])["all"] == {"t0": True}
+        scores_of("eval", tmp_path / "a", ["binary"])
+    assert scores_of("eval", tmp_path / "a", [], ["de"])["all"] == {"t0": Item("t0", "t0", "pairwise", "de", 1.0)}
     with pytest.raises(ValueError, match="in ja; it has none"):
-        right_answers(tmp_path / "a", [], ["ja"])
+        scores_of("eval", tmp_path / "a", [], ["ja"])
+    (tmp_path / "a" / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="not a finished stage: run `mr3 eval`"):
+        scores_of("eval", tmp_path / "a", [])
+
+
+def test_contents_widen_the_interval_of_a_difference() -> None:
+    def run(base: bool, about: list[str]) -> dict[str, dict[str, Item]]:
+        right = [0.0 if base else float(i < 12) for i in range(24)]
+        return {"s": {str(i): Item(str(i), c, "s", "en", x) for i, (c, x) in enumerate(zip(about, right, strict=True))}}
+
+    def width(about: list[str]) -> float:
+        arms = {"a": [run(False, about)] * 2, "b": [run(True, about)] * 2}
+        low, high = compare_arms(arms, "b")["s"]["a"]["difference"]["interval"]
+        return float(high - low)
+
+    assert width([str(i // 4) for i in range(24)]) > 1.5 * width([str(i) for i in range(24)])
+
+
+def test_policies_are_compared_by_their_wins(tmp_path: Path) -> None:
+    folders: dict[str, list[Path]] = {}
+    for arm, wins in {"dpo": (1.0, 0.5), "plain": (0.5, 0.0)}.items():
+        folder = tmp_path / arm / "policy-eval"
+        folder.mkdir(parents=True)
+        (folder / "manifest.json").write_text('{"stage": "policy-eval"}')
+        items = [Item(f"p{i}", f"c{i}", "wins", "en", x) for i, x in enumerate(wins)]
+        write_items(folder, [*items, Item("p0", "c0", "passes.polite", "en", 0.0)])
+        folders[arm] = [folder.parent]
+    write_tables(plan_of(folders, "policy-eval"), tmp_path)
+    found = json.loads((tmp_path / "study.json").read_text())["sets"]
+    assert found["wins"]["dpo"]["difference"]["value"] == pytest.approx(0.5)
+    assert found["passes.polite"]["dpo"]["items"] == 1 and "all" not in found, "a prompt has a score of its own per set"
+
+
+def test_seeds_that_are_one_model_make_no_claim(tmp_path: Path) -> None:
+    weights = {"good": "abcdb", "plain": "vwxyz"}
+    folders: dict[str, list[Path]] = {}
+    for arm, letters in weights.items():
+        folders[arm] = []
+        for seed, letter in enumerate(letters):
+            folder = tmp_path / arm / str(seed)
+            evaluation(folder / "eval", {f"t{i}": arm == "good" for i in range(8)})
+            (folder / "sft" / "model").mkdir(parents=True)
+            (folder / "sft" / "model" / "model.safetensors").write_text(letter)
+            folders[arm].append(folder)
+    plan = plan_of(folders)
+    assert one_model(plan) == {"good": [[1, 4]]}
+    text = write_tables(plan, tmp_path)
+    assert "seeds 1 and 4 of good are one model: no claim" in text and "better" not in text
+    assert json.loads((tmp_path / "study.json").read_text())["one_model"] == {"good": [[1, 4]]}
+    (folders["good"][4] / "sft" / "model" / "model.safetensors").write_text("another")
+    assert one_model(plan) == {} and "| better |" in write_tables(plan, tmp_path)
+
+
+def test_a_stage_is_launched_as_its_config_says(tmp_path: Path) -> None:
+    file, accelerate = Path("a.yaml"), Path("docs/examples/accelerate/fsdp2.yaml")
+    plain = command_of("sft", file, ["--seed", "1"], Launch())
+    assert plain[1:] == ["-m", "mr3.cli.main", "sft", "--config", "a.yaml", "--seed", "1"]
+    two = command_of("sft", file, [], Launch(processes=2))
+    assert two[2:6] == ["mr3.cli.launch", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    four = command_of("sft", file, [], Launch(processes=4, accelerate=accelerate))
+    assert four[3:8] == ["accelerate.commands.launch", "--num_processes", "4", "--config_file", str(accelerate)]
+    assert four[8:] == ["-m", "mr3.cli.main", "sft", "--config", "a.yaml"]
+    with pytest.raises(ValueError, match=r"no accelerate config at absent\.yaml"):
+        command_of("sft", file, [], Launch(accelerate=Path("absent.yaml")))
+    arms = {"few": {"sft": ["--launch.processes", "2"]}, "many": {}}
+    cores = {s.name: _job(study(tmp_path, arms=arms), s, None).cores for s in steps_of(study(tmp_path, arms=arms))}  # type: ignore[arg-type]
+    assert cores["seed-3/few/sft"] == 2 and cores["seed-3/many/sft"] == cores["seed-3/few/eval"] == 1
+
+
+def test_a_stage_of_several_processes_takes_as_many_places(tmp_path: Path) -> None:
+    running: list[int] = []
+
+    class Watch:
+        def skipped(self, job: Job) -> None: ...
+        def ended(self, child: Any, code: int) -> None: ...
+        def started(self, job: Job) -> None: ...
+        def tick(self, children: Any) -> None:
+            running.append(sum(c.job.cores for c in children) if len(children) > 1 else 0)
+
+    jobs = [Job(f"j{i}", ["sleep", "0.3"], tmp_path / f"{i}.log", cores=n) for i, n in enumerate((1, 2, 1, 5, 1))]
+    assert run_jobs(jobs, 3, Watch()) is None
+    assert max(running) == 3
+
+
+def test_another_number_of_processes_than_planned_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"launch\.processes is 2, and this run has 1.*torchrun --nproc-per-node 2"):
+        run_sft(sft_config(tmp_path, launch={"processes": 2}))
+    with pytest.raises(ValueError, match=r"estimate\.gpus is 4, launch\.processes 2"):
+        sft_config(tmp_path, launch={"processes": 2}, estimate={"gpus": 4})
+
+
+def tiny(folder: Path, processes: int) -> StudyConfig:
+    """A study of SFT on a few rows; its evaluation is not run here."""
+    trl = {**TRL, "gradient_accumulation_steps": 2, "num_train_epochs": 1.5}
+    sft = {"model": "mr3/nano/base", "data": str(write_rows(folder, 21)), "max_tokens": 384, "order": "kept"}
+    (folder / "sft.yaml").write_text(
+        yaml.safe_dump({**sft, "packing": True, "launch": {"processes": processes}, "trl": trl, "seed": "${SEED}"})
+    )
+    each = {
+        "sft": {"stage": "sft", "config": str(folder / "sft.yaml")},
+        "eval": {
+            "stage": "eval",
+            "config": "judge-eval.yaml",
+            "needs": ["sft"],
+            "args": ["--tasks", str(folder / "t")],
+        },
+    }
+    arms = {"few": {"sft": ["--max_rows", "13"]}, "many": {}}
+    return study(folder / "out", configs=STAGES.resolve(), seeds=[3], shared={}, each=each, arms=arms)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_the_dry_run_says(tmp_path: Path) -> None:
+    class Silent:
+        def skipped(self, job: Job) -> None: ...
+        def started(self, job: Job) -> None: ...
+        def ended(self, child: Any, code: int) -> None: ...
+        def tick(self, children: Any) -> None: ...
+
+    config = tiny(tmp_path, processes=2)
+    steps = [step for step in steps_of(config) if step.node.stage == "sft"]
+    failed = run_jobs([_job(config, step, None) for step in steps], 2, Silent())  # type: ignore[arg-type]
+    assert failed is None, failed.log.read_text()[-3000:]
+    for step in steps:
+        assert isinstance(step.config, SftConfig)
+        found, said = metrics_of(step.config.output_dir), dry_run(step.config)
+        assert found["processes"] == 2 and found["packs"] % 8 == 0
+        assert f"{found['steps']:,} in all (16 packs each: 4 x 2 accumulated x 2 processes)" in said
+        assert f"packs {found['packs']} of" in said and f"{found['tokens_per_epoch']:,} per epoch" in said
+    assert (tmp_path / "out/seed-3/few/sft/model/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_a_dry_run_speaks_of_every_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny(tmp_path, processes=2).model_dump(mode="json", exclude={"seed"})
+    config["arms"]["many"]["sft"] = {**config["each"]["sft"], "args": ["--data", str(tmp_path / "absent.parquet")]}
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(config))
+    words = ["--config", str(file), "--configs", str(STAGES.resolve()), "--dry-run"]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "--- seed-3/few/sft\n" in said and "accumulated x 2 processes" in said
+    assert "--- seed-3/many/sft: NOT PLANNED" in said and "absent.parquet" in said
+    assert "seed-3/few/eval: mr3 eval has no dry run; reads" in said and "few/judge" not in said
+    assert not (tmp_path / "out/seed-3").exists()
 
 
 def test_the_interval_alone_decides() -> None:

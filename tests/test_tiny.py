@@ -51,7 +51,7 @@ ALLOWED = {
     "device": {"use_cpu", "kv_cache_memory_bytes"},
     "dtype": {"dtype", "bf16"},
     "attention": {"attention"},
-    "processes": {"max_num_seqs"},
+    "processes": {"max_num_seqs", "processes", "accelerate"},
     "GPUs": {"num_gpus", "tensor_parallel_size"},
     "replicas": {"replicas_min", "replicas_max"},
 }

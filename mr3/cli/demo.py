@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.artifacts import read_json, write_json
+from mr3.cli.launch import command_of, launch_of
 from mr3.cli.memory import PeakMemory
 from mr3.cli.progress import Clock, LiveView, PlainView, last_lines
 from mr3.cli.schedule import Job, check_graph, run_jobs
@@ -99,15 +100,15 @@ def _environment(config: DemoConfig) -> dict[str, str]:
 
 def _jobs(config: DemoConfig, stages: dict[str, StageConfig], session: Session) -> list[Job]:
     logs = config.output_dir / "logs"
-    mr3 = [sys.executable, "-m", "mr3.cli.main"]
     jobs = []
     for name, node in config.stages.items():
-        file = str(config.configs / node.config)
-        command = [*mr3, node.stage, "--config", file, *_overrides(config, name)]
-        jobs.append(Job(name, command, logs / f"{name}.log", node.needs, is_done=_done(stages[name])))
+        launch = launch_of(stages[name])
+        command = command_of(node.stage, config.configs / node.config, _overrides(config, name), launch)
+        done = _done(stages[name])
+        jobs.append(Job(name, command, logs / f"{name}.log", node.needs, is_done=done, cores=launch.processes))
         if node.ray:
             jobs[-1].prepare = session.start
-    report = [*mr3, "report", str(config.output_dir)]
+    report = [sys.executable, "-m", "mr3.cli.main", "report", str(config.output_dir)]
     jobs.append(Job("report", report, logs / "report.log", list(config.stages)))
     return jobs
 

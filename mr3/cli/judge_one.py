@@ -116,7 +116,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     try:
         task = build_task(given)
-        arguments: dict[str, Any] = {"backend": "endpoint", "url": given.url} if given.url else {}
+        # Nothing is stored here, so what is served at the URL needs no name.
+        at = {"backend": "endpoint", "url": given.url, "revision": "unnamed"}
+        arguments: dict[str, Any] = at if given.url else {}
         config = JudgeConfig(model=given.model, templates_dir=given.templates, **arguments)
         if task.mode not in config.card.modes:
             raise ValueError(f"{given.model} judges {', '.join(config.card.modes)} only: choose another --mode")

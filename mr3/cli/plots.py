@@ -220,7 +220,7 @@ def pass_rates(policy: Metrics) -> str | None:
 
 
 def differences(sets: Mapping[str, Mapping[str, Metrics]], baseline: str) -> str | None:
-    """Per evaluation set and arm the paired difference of accuracy from the baseline arm."""
+    """Per evaluation set and arm the paired difference of the score from the baseline arm."""
     rows = [
         (f"{name}: {arm}", row["difference"])
         for name, arms in sets.items()
@@ -235,5 +235,5 @@ def differences(sets: Mapping[str, Mapping[str, Metrics]], baseline: str) -> str
         _point(axis, difference["value"], y, difference, GREEN if low > 0 else RED if high < 0 else GREY)
     axis.axvline(0.0, color="#606060", linewidth=1)
     axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)], fontsize=8)
-    axis.set_xlabel(f"accuracy less that of {baseline}, 95% interval over seeds and items", fontsize=9)
+    axis.set_xlabel(f"score less that of {baseline}, 95% interval over seeds and contents", fontsize=9)
     return _uri(figure)

@@ -27,7 +27,10 @@ def _nothing() -> None:
 
 @dataclass
 class Job:
-    """One command. `is_done` is asked when its needs are met; `prepare` runs just before the start."""
+    """One command. `is_done` is asked when its needs are met; `prepare` runs just before the start.
+
+    `cores`: how many of the `at_once` places it takes; one that takes more than there are runs alone.
+    """
 
     name: str
     command: Sequence[str]
@@ -36,6 +39,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)
     is_done: Callable[[], bool] = lambda: False
     prepare: Callable[[], None] = _nothing
+    cores: int = 1
 
 
 @dataclass
@@ -120,7 +124,7 @@ def run_jobs(jobs: Sequence[Job], at_once: int, view: View) -> Job | None:
         while graph.is_active():
             ready += [jobs[order[name]] for name in graph.get_ready()]
             ready.sort(key=lambda job: order[job.name])
-            while ready and len(children) < at_once:
+            while ready and (not children or sum(c.job.cores for c in children) + ready[0].cores <= at_once):
                 job = ready.pop(0)
                 if job.is_done():
                     view.skipped(job)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from mr3.artifacts import content_hash, read_json
+from mr3.artifacts import MANIFEST, content_hash, read_json
 from mr3.config import StageConfig
+from mr3.records import stable_hash
 
 
 def is_current(config: StageConfig) -> bool:
@@ -14,12 +14,9 @@ def is_current(config: StageConfig) -> bool:
 
     Where it says False the stage itself decides: it goes on, or explains what was changed.
     """
-    file = config.output_dir / "manifest.json"
+    file = config.output_dir / MANIFEST
     if not file.is_file():
         return False
     manifest = read_json(file)
-    left_out = config.incidental
-    was = {name: value for name, value in manifest["config"].items() if name not in left_out}
-    if was != json.loads(config.model_dump_json(exclude={"output_dir", *left_out})):
-        return False
-    return all(Path(p).exists() and content_hash(Path(p)) == before for p, before in manifest["inputs"].items())
+    hashes = {p: content_hash(Path(p)) for p in manifest["inputs"] if Path(p).exists()}
+    return bool(manifest.get("key") == stable_hash(manifest["stage"], config.decisive(), hashes))

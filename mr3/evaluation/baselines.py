@@ -43,8 +43,9 @@ def baselines(tasks: Sequence[EvalTask]) -> dict[str, Rate]:
     pairs = [t for t in tasks if t.task.mode == "pairwise" and sides(t.task.labels) is not None]
     if not pairs:
         return {}
-    found = {name: rate(guess(t.task) == t.gold for t in pairs) for name, guess in HEURISTICS.items()}
+    contents = [t.content for t in pairs]
+    found = {name: rate((guess(t.task) == t.gold for t in pairs), contents) for name, guess in HEURISTICS.items()}
     told = [t for t in pairs if t.first_criterion is not None]
     if told:
-        found["first_criterion"] = rate(t.first_criterion == t.gold for t in told)
+        found["first_criterion"] = rate((t.first_criterion == t.gold for t in told), [t.content for t in told])
     return found

@@ -6,7 +6,7 @@ A failed verdict is a wrong one here, and its failure is reported beside the acc
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -86,13 +86,22 @@ def combine_orders(first: Verdict, second: Verdict, labels: Sequence[str], how: 
     return a if mean > 0.5 else b if mean < 0.5 else tie
 
 
-def failures(verdicts: Iterable[Verdict]) -> dict[str, Any]:
-    """Failure rates after and before repair, and the count of each outcome."""
-    rows = list(verdicts)
+def share(judged: Sequence[Judged], is_so: Callable[[Judged], bool]) -> Rate:
+    """The share of tasks of which something is so, its interval over contents."""
+    return rate((is_so(j) for j in judged), [j.given.content for j in judged])
+
+
+def _share_of_verdicts(judged: Sequence[Judged], is_so: Callable[[Verdict], bool]) -> Rate:
+    """As `share`, over every verdict of the tasks."""
+    return rate((is_so(v) for j in judged for v in j.verdicts), [j.given.content for j in judged for _ in j.verdicts])
+
+
+def failures(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Failure rates of verdicts after and before repair, and the count of each outcome."""
     return {
-        "rate": rate(v.outcome is not Outcome.OK for v in rows),
-        "before_repair": rate(v.outcome is not Outcome.OK or v.repaired for v in rows),
-        "outcomes": dict(sorted(Counter(v.outcome.value for v in rows).items())),
+        "rate": _share_of_verdicts(judged, lambda v: v.outcome is not Outcome.OK),
+        "before_repair": _share_of_verdicts(judged, lambda v: v.outcome is not Outcome.OK or v.repaired),
+        "outcomes": dict(sorted(Counter(v.outcome.value for j in judged for v in j.verdicts).items())),
     }
 
 
@@ -101,21 +110,20 @@ def order_metrics(judged: Sequence[Judged]) -> dict[str, Rate]:
     pairs = [j for j in judged if j.swapped is not None and all(v.score is not None for v in j.verdicts)]
     if not any(j.swapped is not None for j in judged):
         return {}
-    firsts = []
+    firsts, about = [], []
     for j in pairs:
         values = label_values(j.given.task.labels, "pairwise")
         for v in j.verdicts:
             value = values[v.score or ""]
             if value != 0.5:
                 firsts.append((value == 1.0) != v.swapped)
-    agree = [j.swapped is not None and j.verdict.score == j.swapped.score for j in pairs]
+                about.append(j.given.content)
+    both = [j for j in judged if j.swapped is not None]
     return {
-        "order_consistency": rate(agree),
-        "flip_rate": rate(not same for same in agree),
-        "right_in_both_orders": rate(
-            all(v.score == j.given.gold for v in j.verdicts) for j in judged if j.swapped is not None
-        ),
-        "first_shown_wins": rate(firsts),
+        "order_consistency": share(pairs, lambda j: len({v.score for v in j.verdicts}) == 1),
+        "flip_rate": share(pairs, lambda j: len({v.score for v in j.verdicts}) > 1),
+        "right_in_both_orders": share(both, lambda j: all(v.score == j.given.gold for v in j.verdicts)),
+        "first_shown_wins": rate(firsts, about),
     }
 
 
@@ -125,15 +133,16 @@ def rubric_flip(judged: Sequence[Judged]) -> Rate:
     Raises:
         ValueError: when rows have no group, or a group has a single row.
     """
-    groups: dict[str, list[bool]] = defaultdict(list)
+    groups: dict[str, list[Judged]] = defaultdict(list)
     for j in judged:
         if j.given.group is None:
             raise ValueError(f"task {j.given.id!r} is in a rubric_flip set but has no group")
-        groups[j.given.group].append(j.right)
+        groups[j.given.group].append(j)
     lonely = [name for name, rows in groups.items() if len(rows) < 2]
     if lonely:
         raise ValueError(f"group {lonely[0]!r} of a rubric_flip set has one row only: partners must share a group")
-    return rate(all(rows) for rows in groups.values())
+    right = (all(j.right for j in rows) for rows in groups.values())
+    return rate(right, [rows[0].given.content for rows in groups.values()])
 
 
 def _mode_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -144,7 +153,7 @@ def _mode_metrics(judged: Sequence[Judged]) -> dict[str, Any]:
     weights = mode == "pointwise" and same_scale  # of an ordinal scale: a near miss is a smaller disagreement
     gold, said = [j.given.gold for j in answered], [j.label or "" for j in answered]
     found: dict[str, Any] = {
-        "accuracy": rate(j.right for j in judged),
+        "accuracy": share(judged, lambda j: j.right),
         "kappa": kappa_with_interval(gold, said, labels if weights else None),
     }
     if mode == "pointwise":
@@ -176,12 +185,12 @@ def set_metrics(
     """
     found: dict[str, Any] = {
         "tasks": len(judged),
-        "accuracy": rate(j.right for j in judged),
+        "accuracy": share(judged, lambda j: j.right),
         "by_mode": {mode: _mode_metrics(rows) for mode, rows in _grouped(judged, "mode").items()},
-        "by_language": {code: rate(j.right for j in rows) for code, rows in _grouped(judged, "language").items()},
-        "failed": failures(v for j in judged for v in j.verdicts),
+        "by_language": {code: share(rows, lambda j: j.right) for code, rows in _grouped(judged, "language").items()},
+        "failed": failures(judged),
         "failed_by_language": {
-            code: rate(v.score is None for j in rows for v in j.verdicts)
+            code: _share_of_verdicts(rows, lambda v: v.score is None)
             for code, rows in _grouped(judged, "language").items()
         },
         **order_metrics(judged),
@@ -234,5 +243,5 @@ def all_metrics(
             name: set_metrics(rows, name in flips, name, unjudged.get(name, ()))
             for name, rows in sorted(by_set.items())
         },
-        "failed": failures(v for j in judged for v in j.verdicts),
+        "failed": failures(judged),
     }

@@ -162,7 +162,7 @@ def evaluate(config: EvalConfig, loader: TaskLoader) -> None:
     """Judge the tasks of a config of one judge and one sampling; metrics, verdicts and examples into `output_dir`."""
     tasks, read = loader.load(config)
     check(config, tasks)  # before the folder is opened: a config that can't work should not claim it
-    with stage_run("eval", config, inputs=[*config.files(), config.only_judge.model]) as stage:
+    with stage_run("eval", config, inputs=[*config.files(), *config.only_judge.inputs()]) as stage:
         if stage.finished:
             return
         judged, speed = _judge(config, tasks, stage)

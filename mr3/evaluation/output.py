@@ -23,7 +23,7 @@ SCHEMA = pa.schema(
     [
         *((name, _TEXT) for name in ("id", "task_id", "language", "mode")),
         ("sets", pa.list_(_TEXT)),
-        *((name, _TEXT) for name in ("group", "part", "gold", "said", "outcome", "score")),
+        *((name, _TEXT) for name in ("content", "group", "part", "gold", "said", "outcome", "score")),
         ("expected", _REAL),
         ("distribution", _TEXT),
         ("outside_mass", _REAL),
@@ -65,8 +65,8 @@ class VerdictTable:
         if verdict.distribution is not None:
             row["distribution"] = json.dumps(verdict.distribution, ensure_ascii=False)
         task = given.task
-        row |= {"language": task.language, "mode": task.mode, "sets": given.sets, "group": given.group}
-        row |= {"part": given.part, "gold": given.gold, "said": said}
+        row |= {"language": task.language, "mode": task.mode, "sets": given.sets}
+        row |= {"content": given.content, "group": given.group, "part": given.part, "gold": given.gold, "said": said}
         if note is not None:
             row |= {"concludes": note.concludes, "degenerate": note.degenerate, "says_again": note.says_again}
             row |= {"in_language": note.in_language.share, "repeated": note.repeated}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import metrics_of, read_json, verify_outputs, write_atomic, write_json
+from mr3.config import expand
 from mr3.evaluation.benchmarks import BENCHMARKS
 from mr3.evaluation.pages import html_page, markdown
 from mr3.evaluation.scores import Answer, all_alike, indexed
@@ -81,7 +82,7 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
         if inside is not None:
             runs += find_runs([folder / name for name in inside])
             continue
-        config = read_json(manifest)["config"]
+        config = expand(read_json(manifest)["config"], str(manifest))
         seeds = config.get("seeds") or [config["judge"]["sampling"].get("seed")]
         runs.append(Run(folder, config.get("name") or _short(config["judge"]["model"]), seeds[0]))
     seen: dict[tuple[str, int | None], Path] = {}

@@ -34,7 +34,7 @@ def run(config: EvalConfig) -> None:
     runs = list(config.runs())
     for one in runs:  # all of them before the first is judged
         check(one, loader.load(one)[0])
-    inputs: list[str | Path] = [*config.files(), *(judge.model for judge in config.judges.values())]
+    inputs: list[str | Path] = [*config.files(), *(path for one in runs for path in one.only_judge.inputs())]
     with stage_run("eval", config, inputs=inputs) as stage:
         if stage.finished:
             return

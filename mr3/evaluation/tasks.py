@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mr3.records import Task
+from mr3.records import Task, content_of
 from mr3.rows import BadRow, parquet_rows
 
 log = logging.getLogger("mr3.evaluation")
@@ -32,6 +32,12 @@ class EvalTask:
     """What the heuristic that reads only the first criterion would say, where the data tells."""
     part: str | None = None
     """The subset or domain that the row's benchmark counts by."""
+    content: str = ""
+    """What the task is about: tasks of one content are not independent. By default a hash of the input."""
+
+    def __post_init__(self) -> None:
+        if not self.content:
+            object.__setattr__(self, "content", content_of(self.task.model_dump(include={"input"})["input"]))
 
     @property
     def id(self) -> str:
@@ -100,4 +106,7 @@ def _task(row: dict[str, Any] | BadRow, known: Collection[str]) -> EvalTask:
         raise BadRow(f"holds a task with the id {task.id!r}; they must be the same")
     if row["gold"] not in task.labels:
         raise BadRow(f"has gold {row['gold']!r}, not one of {', '.join(task.labels)}")
-    return EvalTask(task, row["gold"], tuple(row["sets"]), row.get("group"), row.get("first_criterion"))
+    content = row.get("content") or ""
+    return EvalTask(
+        task, row["gold"], tuple(row["sets"]), row.get("group"), row.get("first_criterion"), content=content
+    )

@@ -21,7 +21,7 @@ from mr3.inference.engine import Completion
 from mr3.inference.hosts import open_engine
 from mr3.inference.store import Store
 from mr3.judging.desk import JudgeDesk
-from mr3.judging.judge import Judge, JudgeItem, Prepared
+from mr3.judging.judge import Judge, JudgeItem, Prepared, judge_constant
 from mr3.records import stable_hash
 
 
@@ -58,7 +58,7 @@ def open_asked(model: AskedModel, identity: str) -> AskedJudge:
     """The model with its engine in this process."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, revision=model.revision)
+    tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, revision=model.tokenizer_revision)
     judge = AskedJudge(model.card, tokenizer, open_engine(model.engine_config()), identity)
     judge.dialect = model.dialect
     return judge
@@ -84,7 +84,7 @@ class AskWorker:
         self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
         self._asks = [(strategy, samples) for strategy, samples in asks]
         self._heads: dict[tuple[str, tuple[str, ...]], bytes] = {}
-        self._constant = stable_hash("factory", identity, model.card.sampling.model_dump(mode="json"))
+        self._constant = stable_hash("factory", judge_constant(identity, model.card))
 
     def prepare(self, row: Row) -> list[list[Prepared]]:
         """The judgements of one row: per strategy, per sample."""

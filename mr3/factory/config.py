@@ -9,7 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.config import StageConfig
-from mr3.inference.engine import Sampling
+from mr3.inference.engine import EngineConfig, Sampling
+from mr3.inference.identity import check_stated
 from mr3.inference.stream import StreamSettings
 from mr3.judge_card import find_card
 from mr3.judging.config import JudgeConfig
@@ -114,6 +115,23 @@ class Translator(BaseModel):
     def _fits(self) -> Translator:
         check_gpus("translator", self.engine, self.stream)
         return self
+
+    @model_validator(mode="after")
+    def _named_weights(self) -> Translator:
+        check_stated(self.model, self.backend, self.revision)
+        return self
+
+    def engine_config(self) -> EngineConfig:
+        """The engine that hosts the translator."""
+        return EngineConfig(
+            model=self.model,
+            revision=self.revision,
+            backend=self.backend,
+            url=self.url,
+            engine=self.engine,
+            max_model_len=self.max_model_len,
+            seeded=True,
+        )
 
 
 class Decontamination(BaseModel):

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from msgspec import json
 
-from mr3.artifacts import hash_path
 from mr3.factory.config import TRANSLATED, FactoryConfig, Selection, Translator
 from mr3.factory.filters import TraceChecks
 from mr3.factory.funnel import Filter
@@ -27,6 +26,8 @@ from mr3.factory.rows import SEPARATOR, Row, read_head, read_row, told
 from mr3.factory.selection import Cell, choose, tie_break
 from mr3.factory.streaming import stream_parts
 from mr3.factory.translate import TranslateWorker
+from mr3.inference.identity import model_identity
+from mr3.inference.store import Store
 
 _ENCODED = 256
 
@@ -102,15 +103,16 @@ def translate(
     made = Filter("translation")
     checks = TraceChecks(config.traces, ())
     failed: dict[str, int] = {}
-    key = hash_path(Path(translator.model)) if Path(translator.model).is_dir() else translator.model
-    arguments = {
+    arguments: dict[str, Any] = {
         "translator": translator.model_dump(mode="json"),
-        "model_key": f"{key}@{translator.revision}",
+        "model_key": model_identity(translator.engine_config()),
         "store": str(store.resolve()),
         "seed": config.seed,
     }
-    results = stream_parts(before.parts, TranslateWorker, arguments, config.stream_of(translator), config.ray)
-    with PartWriter(step.begin(), GROUPS) as writer:
+    with Store(store.resolve()) as stored, PartWriter(step.begin(), GROUPS) as writer:
+        arguments["run"] = stored.open_run()
+        stored.refresh()
+        results = stream_parts(before.parts, TranslateWorker, arguments, config.stream_of(translator), config.ray)
         for group, payload in counted(results, total, "translations"):
             row, translated = read_head(payload), told(payload)[-1]
             language, source, reason = row["language"], row["source"], translated["reason"]

@@ -96,8 +96,10 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
 def _inputs(config: FactoryConfig) -> list[str | Path]:
     """What decides the rows beside the config: local files and models."""
     specs = [*config.sources, *config.decontaminate.benchmarks]
-    models = [config.teacher.model, *([config.difficulty.student.model] if config.difficulty else [])]
-    models += [config.translator.model] if config.translator else []
+    asked = [config.teacher, *([config.difficulty.student] if config.difficulty else [])]
+    models = [path for model in asked for path in config.asked(model).inputs()]
+    if config.translator is not None:
+        models.append(config.translator.model)
     return [*(file for spec in specs for file in source_files(spec)), *models]
 
 

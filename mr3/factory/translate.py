@@ -16,8 +16,9 @@ import numpy as np
 
 from mr3.factory.config import TRANSLATED, Translator
 from mr3.factory.rows import SEPARATOR, read_head, told
-from mr3.inference.engine import Completion, EngineConfig, Request
+from mr3.inference.engine import Completion, Request
 from mr3.inference.generate_worker import GenerateWorker
+from mr3.inference.identity import tokenizer_revision
 from mr3.languages import ALL, canonical, language
 from mr3.records import stable_hash
 
@@ -89,22 +90,17 @@ def piece_reason(source: str, completion: Completion, keep: Sequence[str]) -> st
 class TranslateWorker:
     """Payload: a row and its verdicts. Becomes the same, a separator, and `{"trace", "explanation", "reason"}`."""
 
-    def __init__(self, translator: dict[str, Any], model_key: str, store: str, seed: int) -> None:
+    def __init__(
+        self, translator: dict[str, Any], model_key: str, store: str, seed: int, run: str | None = None
+    ) -> None:
         from transformers import AutoTokenizer
 
         self._settings = settings = Translator.model_validate(translator)
         self._seed = seed
-        self._tokenizer = AutoTokenizer.from_pretrained(settings.model, revision=settings.revision)
-        engine = EngineConfig(
-            model=settings.model,
-            revision=settings.revision,
-            backend=settings.backend,
-            url=settings.url,
-            engine=settings.engine,
-            max_model_len=settings.max_model_len,
-            seeded=True,
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            settings.model, revision=tokenizer_revision(settings.backend, settings.revision)
         )
-        self._inner = GenerateWorker(engine, model_key, store)
+        self._inner = GenerateWorker(settings.engine_config(), model_key, store, run)
 
     def _request(self, code: str, text: str) -> dict[str, Any]:
         asked = _PROMPT.format(language=language_name(code), keep=", ".join(self._settings.keep), text=text)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import importlib
 import logging
 import os
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from mr3.importing import load_named
 from mr3.inference.bounds import BoundedEngine
 from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, HostDied, Request
 from mr3.inference.liveness import LOOKS
@@ -200,30 +200,21 @@ def hosted_engine(config: EngineConfig) -> RemoteEngine:
     return RemoteEngine(handle.remote(), inside, config.silence_s, own=config.host is None)
 
 
-def _custom_engine(config: EngineConfig) -> Engine:
-    """An engine of the user's: a class that takes the config and keeps the protocol `Engine`.
-
-    Raises:
-        ValueError: when there is no such class.
-    """
-    module, _, name = config.backend.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"can't load the backend {config.backend!r}: {error}") from error
-    return BoundedEngine(found(config), config)
-
-
 def _engine_here(config: EngineConfig) -> Engine:
+    """vLLM, or a class of the user's that takes the config and keeps the protocol `Engine`."""
     if config.backend != "vllm":
-        return _custom_engine(config)
+        return BoundedEngine(load_named(config.backend, "backend")(config), config)
     from mr3.inference.vllm_engine import VLLMEngine
 
     return VLLMEngine(config)
 
 
 def open_engine(config: EngineConfig) -> Engine:
-    """The engine that a config asks for."""
+    """The engine that a config asks for.
+
+    Raises:
+        ValueError: when the backend is a class that can't be loaded, or an endpoint without `url:`.
+    """
     if config.backend == "chat":
         from mr3.inference.chat_endpoint import ChatEndpoint
 

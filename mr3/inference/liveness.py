@@ -9,8 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import signal
+import subprocess
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 log = logging.getLogger("mr3.inference")
@@ -18,19 +21,31 @@ LOOKS = 8
 """Beats, and looks at them, in the time after which silence counts. Looks are counted, and no clock is read: after the
 whole machine has slept, nobody is late."""
 _NAMESPACE = b"mr3-beats"
+_PAUSE_S = 1.0
+_HEAD = "the head of the Ray session (GCS)"
+_GOES_ON = "Everything answered so far is stored; the same command goes on"
 
 
 class SessionLost(ValueError):
     """The Ray session does not answer; nothing more can be asked of it, not even to end."""
 
 
-def end_lost_session() -> None:
-    """Kill what this process has started of a lost session; `ray.shutdown` would wait for it, or die with it."""
+def _own_processes() -> dict[str, subprocess.Popen[bytes]]:
+    """The parts of the session that this process has started, by name; none where it joined one."""
     import ray._private.worker as worker
 
     node = worker._global_node
-    if node is not None:
-        node.kill_all_processes(check_alive=False, allow_graceful=False)
+    return {} if node is None else {name: infos[0].process for name, infos in node.all_processes.items() if infos}
+
+
+def end_lost_session() -> None:
+    """Kill what this process has started of a lost session, and wait for nothing: to be called as the last thing.
+
+    `ray.shutdown` would wait for what hangs; and soon after its raylet, Ray ends this process too.
+    """
+    for process in _own_processes().values():
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 def start_beating(group: str, silence_s: float) -> None:
@@ -91,7 +106,7 @@ class Watch:
     def __init__(self, group: str, silence_s: float) -> None:
         import ray
 
-        self.tick = silence_s / LOOKS
+        self.pause = min(_PAUSE_S, silence_s / LOOKS)
         self._group, self._silence_s = group, silence_s
         self._node = ray.get_runtime_context().get_node_id()
         self._beats, self._looks = Unchanged(), Unchanged()
@@ -111,32 +126,30 @@ class Watch:
         self._deaths = 0
 
     def check(self, most_deaths: int) -> None:
-        """Call it every `tick` while waiting.
+        """Call it every `pause` while waiting.
 
         Raises:
             SessionLost: when the head of the session or this machine's part of it does not answer.
             ValueError: when so many processes have died since the last result.
         """
+        ended = [name for name, process in _own_processes().items() if process.poll() is not None]
+        for name, part in (("raylet", "this machine's part of the Ray session (raylet)"), ("gcs_server", _HEAD)):
+            if name in ended:
+                raise SessionLost(f"{part} was killed, or broke. {_GOES_ON}")
         if self._node_lost:
-            raise SessionLost(
-                "this machine's part of the Ray session (raylet) has stopped or does not answer. Everything answered "
-                "so far is stored; the same command goes on"
-            )
-        if self._looks.look("", self._looked) > LOOKS:
-            raise SessionLost(
-                f"the head of the Ray session (GCS) has not answered for {self._silence_s:g} s: it was killed, or "
-                "hangs. Everything answered so far is stored; the same command goes on"
-            )
+            raise SessionLost(f"this machine's part of the Ray session (raylet) does not answer any more. {_GOES_ON}")
+        if self._looks.look("", self._looked) * self.pause > self._silence_s + self.pause:
+            raise SessionLost(f"{_HEAD} has not answered for {self._silence_s:g} s. {_GOES_ON}")
         if self._deaths > most_deaths:
             raise ValueError(
                 f"{self._deaths} processes with an engine died one after the other without a result: their logs (in "
-                "Ray's session folder) say why. Everything answered so far is stored; the same command goes on"
+                f"Ray's session folder) say why. {_GOES_ON}"
             )
 
     def _keep_looking(self) -> None:
         from ray.exceptions import RayError
 
-        while not self._stop.wait(self.tick):
+        while not self._stop.wait(self._silence_s / LOOKS):
             try:
                 self._look()
             except RayError:  # no answer: `check` counts that

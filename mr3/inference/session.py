@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from mr3.inference.liveness import SessionLost
@@ -17,6 +18,9 @@ log = logging.getLogger("mr3.inference")
 NAMESPACE = "mr3"
 _STARTS = 3
 _TOO_LATE = "timed out during startup"
+_ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's own switch (2.60; the name is of where its default is 0): with 0 all that a session starts listens on the
+loopback interface alone, its metrics page and its agents' ports too."""
 OBJECT_STORE_BYTES = 1 << 30
 """What flows between our actors is text: Ray's own choice, a third of the memory, would fill up on a long run."""
 BLOCK_BYTES = 8 << 20
@@ -38,6 +42,9 @@ def _start(cpus: int, settings: dict[str, Any]) -> None:
     """A session of our own; on a busy machine Ray may take longer than the 30 s that it (2.60) gives itself."""
     import ray
 
+    # Ray makes its token readable by all; a folder of its own closes it from the first moment.
+    token = Path.home() / ".ray" / "auth_token"
+    token.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     for left in range(_STARTS - 1, -1, -1):
         try:
             ray.init(
@@ -47,6 +54,8 @@ def _start(cpus: int, settings: dict[str, Any]) -> None:
                 object_store_memory=OBJECT_STORE_BYTES,
                 **settings,
             )
+            if token.is_file() and token.stat().st_mode & 0o077:
+                token.chmod(0o600)
             return
         except Exception as error:  # Ray raises a bare Exception here
             if _TOO_LATE not in str(error) or not left:
@@ -70,12 +79,14 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", _RECONNECT_S)
+    address = os.environ.get("RAY_ADDRESS")
+    if not address:
+        os.environ.setdefault(_ONE_MACHINE, "0")
     import ray
 
     if ray.is_initialized():
         yield ray.get_runtime_context().gcs_address
         return
-    address = os.environ.get("RAY_ADDRESS")
     settings = {"namespace": NAMESPACE, "logging_level": logging.WARNING, "log_to_driver": False}
     if address:
         ray.init(address=address, **settings)

@@ -91,7 +91,8 @@ class Store:
         return self.catch_up()
 
     def _sweep(self) -> None:
-        left = list(self._log.folder.glob(".*.tmp"))
+        """Take away what kills left half written; young files may be another process's."""
+        left = [path for place in (".*.tmp", "*/.*.tmp") for path in self.folder.glob(place)]
         now = clock_of(self._log.folder) if left else 0.0
         for path in left:
             with suppress(FileNotFoundError):

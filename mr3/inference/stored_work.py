@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 Given = TypeVar("Given", contravariant=True)
 DEATHS_ALONE = 2
 """An item that was alone with so many dying engines is given up."""
-MOST_DEATHS = 30
+MOST_DEATHS = 20
 """So many engines that die one after the other without any answer are no item's fault: the run ends."""
 _REMEMBERED = 20_000
 _POLL_S = 0.5

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.collection import collect_rarely
+from mr3.files import disk_trouble
 from mr3.inference.liveness import SessionLost, Watch, start_beating
 from mr3.inference.slices import Slices
 from mr3.inference.stored_work import MOST_DEATHS
@@ -101,7 +102,7 @@ def _watched(results: Any, watch: Watch, replicas: int) -> Iterator[Any]:
     try:
         while True:
             batch = reader.submit(next, batches, None)
-            while not wait([batch], watch.tick).done:
+            while not wait([batch], watch.pause).done:
                 watch.check(MOST_DEATHS + replicas)
             if (found := _result(batch)) is None:
                 return
@@ -181,14 +182,19 @@ class StreamWorker:
         """One batch; what the worker refuses comes back as an error."""
         if self._worker is None:
             return _refusal(self._error)
-        if self._slices is not None:
-            (index,) = batch["id"]
-            batch = self._slices.read(int(index))
         try:
+            if self._slices is not None:
+                (index,) = batch["id"]
+                batch = self._slices.read(int(index))
             done: dict[str, Any] = await self._worker(batch)
         except ValueError as error:
             log.warning("the worker refuses a batch", exc_info=True)
             return _refusal(str(error))
+        except OSError as error:
+            reason = disk_trouble(error)
+            if reason is None:
+                raise
+            return _refusal(f"{reason} ({error}): mend that, and the same command goes on from here")
         return done
 
 

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mr3.artifacts import hash_unchanged
 from mr3.inference.engine import EngineConfig, Sampling, known_backend
+from mr3.inference.identity import ENDPOINTS, check_stated, hub_commit, model_identity, tokenizer_revision
 from mr3.judge_card import FILE, JudgeCard, find_card, no_judge
 from mr3.prompts import TextsName
-from mr3.records import Mode, Strategy, stable_hash
-
-# What of a model folder decides its verdicts; logs and optimizer states beside it do not. The card acts
-# through the prompt and the sampling, which are in a verdict's id themselves.
-_DECISIVE = (
-    "*.safetensors",
-    "*.bin",
-    "config.json",
-    "adapter_config.json",
-    "tokenizer*",
-    "chat_template*",
-    "vocab*",
-    "merges*",
-)
-
+from mr3.records import Mode, Strategy
 
 ADAPTER = "adapter_config.json"
 
@@ -37,7 +23,9 @@ class JudgeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="model folder, hub id, or folder of a LoRA adapter (its base is read from it)")
-    revision: str | None = Field(None, description="hub revision; pin it: it is part of every verdict's id")
+    revision: str | None = Field(
+        None, description="hub revision, or a name of the weights behind an endpoint: part of every verdict's id"
+    )
     backend: str = Field("vllm", description="vllm, endpoint (completions), chat, or package.module:Class of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
@@ -59,6 +47,11 @@ class JudgeConfig(BaseModel):
     @classmethod
     def _known_backend(cls, backend: str) -> str:
         return known_backend(backend)
+
+    @model_validator(mode="after")
+    def _named_weights(self) -> Self:
+        check_stated(self.model, self.backend, self.revision)
+        return self
 
     @field_validator("sampling")
     @classmethod
@@ -135,11 +128,23 @@ class JudgeConfig(BaseModel):
         """Where the tokenizer is: an adapter folder may hold one."""
         return self.model if (Path(self.model) / "tokenizer_config.json").is_file() else self.base
 
+    @property
+    def tokenizer_revision(self) -> str | None:
+        """The tokenizer's revision on the hub."""
+        return tokenizer_revision(self.backend, self.revision)
+
+    def inputs(self) -> list[str | Path]:
+        """What a stage that uses the judge depends on, as inputs of `stage_run`."""
+        templates = self.card.templates_dir
+        return [self.model, *([self.base] if self.is_adapter else []), *([templates] if templates else [])]
+
     def absolute(self) -> JudgeConfig:
-        """The same judge for a process with another working directory."""
+        """The same judge for a process with another working directory, of the commit that this process sees."""
         changes: dict[str, Any] = {}
         if Path(self.model).is_dir():
             changes["model"] = str(Path(self.model).resolve())
+        if self.backend not in ENDPOINTS and not Path(self.base).is_dir():
+            changes["revision"] = hub_commit(self.base, self.revision) or self.revision
         templates = self.card.templates_dir
         if templates is not None:
             changes["templates_dir"] = templates.resolve()
@@ -168,19 +173,9 @@ class JudgeConfig(BaseModel):
         )
 
     def identity(self) -> str:
-        """What the verdicts' ids hold of the model: a hash of a folder's contents, or id@revision."""
-        folder = Path(self.model)
-        if not folder.is_dir():
-            return f"{self.model}@{self.revision or 'main'}"
-        own = self._contents(folder)
-        if self.is_adapter:
-            base = self.model_copy(update={"model": self.base}).identity()
-            return f"adapter@{own} on {base}"
-        return f"model@{own}"
+        """What verdicts are kept under: see `mr3.inference.identity`. Each adds sampling, limits and its own prompt.
 
-    @staticmethod
-    def _contents(folder: Path) -> str:
-        files = sorted({file for pattern in _DECISIVE for file in folder.glob(pattern) if file.is_file()})
-        if not files:
-            raise ValueError(f"{folder} holds no model: expected config.json and weights in it")
-        return stable_hash({f.name: hash_unchanged(f) for f in files}, length=16)
+        Raises:
+            ValueError: when the judge can't be run as configured, or its weights can't be named.
+        """
+        return model_identity(self.engine_config())

@@ -40,6 +40,11 @@ class JudgeItem(Record):
         return self
 
 
+def judge_constant(judge_id: str, card: JudgeCard) -> str:
+    """What all verdicts of a judge share: who it is, how it samples, which prompts it refuses, how it is parsed."""
+    return stable_hash(judge_id, card.sampling.model_dump(mode="json"), card.max_prompt_tokens, card.format)
+
+
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """An item with its prompt and its identity."""
@@ -57,7 +62,7 @@ class Judge:
         card: prompt profile, sampling and limits.
         tokenizer: with the chat template that the judge was trained with.
         engine: anything that keeps the engine protocol.
-        judge_id: content hash of the model, or id@revision; part of every verdict's id.
+        judge_id: `JudgeConfig.identity()`: weights, backend and all else that decides what the engine writes.
     """
 
     def __init__(self, card: JudgeCard, tokenizer: Any, engine: Engine, judge_id: str) -> None:
@@ -68,8 +73,7 @@ class Judge:
         self._chat = ChatPrompt(tokenizer)
         self._render = card.renderer()
         self._format = format_named(card.format)
-        other = () if card.format == "mr3" else (card.format,)  # ids of mR3's own format stay as they were
-        self._constant = stable_hash(judge_id, card.sampling.model_dump(mode="json"), *other)
+        self._constant = judge_constant(judge_id, card)
 
     def prepare(self, item: JudgeItem) -> Prepared:
         """Render one item and name it.

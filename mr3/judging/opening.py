@@ -16,7 +16,7 @@ def tokenizer_of(config: JudgeConfig) -> Any:
         return MessagesAsText()
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(config.tokenizer, revision=config.revision)
+    return AutoTokenizer.from_pretrained(config.tokenizer, revision=config.tokenizer_revision)
 
 
 def open_judge(config: JudgeConfig, identity: str | None = None, apart: bool = False) -> Judge:

@@ -34,7 +34,7 @@ _BYTES, _LONG_BYTES, _LONG = (4, 90), (90, 900), 0.06
 
 def _letters(rng: random.Random) -> str:
     """A word of random letters of one script."""
-    first, last = rng.choice(_SCRIPTS)
+    first, last = tuple(rng.choice(_SCRIPTS))
     return "".join(chr(rng.randint(ord(first), ord(last))) for _ in range(rng.randint(2, 7)))
 
 

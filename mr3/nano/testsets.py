@@ -26,6 +26,7 @@ def _row(made: JudgeTask, name: str, index: int, group: str | None = None) -> di
         "task": task.model_dump_json(),
         "gold": made.label,
         "sets": [name],
+        "content": made.question.content.key,
         "language": task.language,
         "mode": task.mode,
         "group": group,

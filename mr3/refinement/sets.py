@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.evaluation.tasks import read_tasks
+from mr3.importing import load_named
 from mr3.records import Task, stable_hash
 from mr3.refinement.records import PARTS, Labelled, Sets
 
@@ -77,13 +77,7 @@ def _read(path: Path) -> list[Labelled]:
 
 
 def _call(source: TaskSource) -> list[Labelled]:
-    module, colon, name = source.source.partition(":")
-    if not colon:
-        raise ValueError(f"tasks.source {source.source!r} must look like package.module:function")
-    try:
-        function: Callable[..., Iterable[Labelled]] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"can't load tasks.source {source.source!r}: {error}") from error
+    function: Callable[..., Iterable[Labelled]] = load_named(source.source, "tasks.source")
     return list(function(**source.options))
 
 

@@ -172,7 +172,7 @@ def run(config: RefineConfig) -> None:
     start = _entry(config.rubric, config.libraries)
     compared = None if config.compare_with is None else _entry(config.compare_with, config.libraries).rubric
     _check(config, [start.rubric, *([compared] if compared else [])], sets)
-    files = [p for p in (config.tasks if isinstance(config.tasks, Path) else None, config.judge.model) if p]
+    files = [*([config.tasks] if isinstance(config.tasks, Path) else []), *config.judge.inputs()]
     with stage_run("rubric-refine", config, inputs=files) as stage:
         if stage.finished:
             return

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling, known_backend
+from mr3.inference.identity import check_stated, model_identity, tokenizer_revision
 from mr3.inference.stream import StreamSettings
 from mr3.records import stable_hash
 
@@ -21,7 +22,7 @@ class TeacherConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(description="folder or hub id; for an endpoint the name that the server knows")
-    revision: str | None = None
+    revision: str | None = Field(None, description="hub revision, or a name of the weights behind an endpoint")
     backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
     url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
     engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
@@ -36,6 +37,11 @@ class TeacherConfig(BaseModel):
     @classmethod
     def _known_backend(cls, backend: str) -> str:
         return known_backend(backend)
+
+    @model_validator(mode="after")
+    def _named_weights(self) -> TeacherConfig:
+        check_stated(self.model, self.backend, self.revision)
+        return self
 
     def engine_config(self) -> EngineConfig:
         """The engine that hosts the teacher."""
@@ -81,8 +87,9 @@ class Teacher:
             from transformers import AutoTokenizer
 
             place = self.config.tokenizer or self.config.model
+            revision = tokenizer_revision(self.config.backend, self.config.revision)
             try:
-                self._tokenizer = AutoTokenizer.from_pretrained(place, revision=self.config.revision)
+                self._tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
             except OSError as error:
                 raise ValueError(f"no tokenizer at {place}: set teacher.tokenizer to a folder or hub id") from error
         text: str = self._tokenizer.apply_chat_template(
@@ -120,9 +127,10 @@ class Teacher:
         with Store(self._store) as stored, ray_session():
             run = stored.open_run()
             stored.refresh()
+            engine = self.config.engine_config()
             worker = {
-                "engine": self.config.engine_config(),
-                "model_key": f"{self.config.model}@{self.config.revision}",
+                "engine": engine,
+                "model_key": model_identity(engine),
                 "store": str(self._store),
                 "run": run,
             }

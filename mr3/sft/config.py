@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,12 +37,21 @@ class Columns(BaseModel):
     completion: str = "completion"
 
 
+class Launch(BaseModel):
+    """In how many processes a stage runs, and what starts them: torchrun, or accelerate with a config file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    processes: int = Field(1, ge=1)
+    accelerate: Path | None = Field(None, description="accelerate's config file; its num_processes gives way")
+
+
 class Estimate(BaseModel):
     """What the dry run assumes of the machine."""
 
     model_config = ConfigDict(extra="forbid")
 
-    gpus: int = Field(1, gt=0)
+    gpus: int | None = Field(None, gt=0, description="where launch says nothing of processes; unset: 1")
     peak_tflops: float = Field(989, gt=0, description="dense bf16, of one GPU (989: H100 SXM)")
     mfu: float = Field(0.4, gt=0, le=1, description="share of the peak that the model's own FLOPs reach")
     memory_gib: float = Field(80, gt=0, description="of one GPU")
@@ -84,9 +94,19 @@ class SftConfig(StageConfig):
     architecture: dict[str, Any] | None = Field(
         None, description="the base's config.json as far as it counts: --dry-run then needs no download"
     )
+    launch: Launch | None = Field(
+        None, description="the processes of this run: a study or demo starts them, and another number is refused"
+    )
     estimate: Estimate = Estimate()
     dry_run: bool = Field(False, description="print tokens, steps, memory and time, train nothing (--dry-run)")
     trl: dict[str, Any] = Field(default_factory=dict, description="TRL's SFTConfig by name")
+
+    def processes(self) -> int:
+        """Of this run: those that a launcher has started, else what the config says."""
+        started = os.environ.get("WORLD_SIZE")
+        if started is not None:
+            return int(started)
+        return self.launch.processes if self.launch is not None else self.estimate.gpus or 1
 
     @model_validator(mode="after")
     def _one_owner_per_matter(self) -> SftConfig:
@@ -97,6 +117,10 @@ class SftConfig(StageConfig):
             raise ValueError("order and trl.train_sampling_strategy say the same: give one of them")
         if self.packing and self.order not in ("kept", "shuffled"):
             raise ValueError("packing needs an order: kept or shuffled (rows are packed in order, so not grouped)")
+        if self.launch is not None and self.estimate.gpus not in (None, self.launch.processes):
+            raise ValueError(
+                f"estimate.gpus is {self.estimate.gpus}, launch.processes {self.launch.processes}: leave out gpus"
+            )
         if self.peft is not None and self.muon_lr is not None:
             raise ValueError("muon_lr is for full matrices: leave it out, or leave out peft")
         return self

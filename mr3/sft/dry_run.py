@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from importlib import resources
@@ -16,12 +17,13 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreT
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 from trl import SFTConfig
 
+from mr3.artifacts import metrics_of
 from mr3.sft.config import SftConfig
 from mr3.sft.data import Row, encode
 from mr3.sft.estimate import GIB, Memory, Shape, flops, hours, memory
-from mr3.sft.order import next_fit
+from mr3.sft.order import arranged, next_fit
 from mr3.sft.source import count_rows, read_rows
-from mr3.sft.train import trainer_options
+from mr3.sft.train import pass_rows, replayed, trainer_options
 from mr3.training import load_tokenizer, trl_config, use_threads
 
 log = logging.getLogger("mr3.sft")
@@ -111,6 +113,7 @@ def dry_run(config: SftConfig) -> str:
     encoded = encode(tokenizer, first, config.max_tokens)
     if not encoded.rows:
         raise ValueError(f"none of the first {len(first)} rows fits into max_tokens={config.max_tokens}")
+    rows = arranged(encoded.rows, replayed(config, tokenizer, encoded.rows), config.order, config.packing, config.seed)
     model, where = _meta_model(config)
     shape = shape_of(model)
     trained = _trained(config, model, shape)
@@ -119,7 +122,7 @@ def dry_run(config: SftConfig) -> str:
             f"dry run of {config.output_dir} (nothing is trained or written)",
             *_data_lines(config, tokenizer, which, first, encoded.rows, total),
             f"  dropped whole   {dict(encoded.dropped) or 'none'}",
-            *_run_lines(config, arguments, shape, trained, encoded.rows, total, len(first), where),
+            *_run_lines(config, arguments, shape, trained, rows, total, len(first), where),
         ]
     )
 
@@ -141,33 +144,50 @@ def _data_lines(config: SftConfig, tokenizer: Any, which: str, first: list[Any],
 def _run_lines(
     config: SftConfig, arguments: Any, shape: Shape, trained: int, rows: list[Row], total: int, read: int, where: str
 ) -> list[str]:
-    machine, lengths = config.estimate, [len(r) for r in rows]
+    machine, processes, lengths = config.estimate, config.processes(), [len(r) for r in rows]
     scale = total / read
+    batch = arguments.per_device_train_batch_size
+    # As the run fills the last pass up: with a kept order, rows without loss (see `in_packs`).
+    multiple = pass_rows(config, batch, processes)
     if config.packing:
         packs = next_fit(lengths, config.max_tokens)
         fill = sum(lengths) / (len(packs) * config.max_tokens)
-        units, per_pass = len(packs) * scale, config.max_tokens * arguments.per_device_train_batch_size
-        about = f"packs {units:,.0f} of {config.max_tokens:,} tokens, {fill:.0%} full"
+        units, per_pass = _filled(len(packs) * scale, multiple), config.max_tokens * batch
+        about = f"packs {units:,} of {config.max_tokens:,} tokens, {fill:.0%} full"
     else:
-        units, per_pass = len(rows) * scale, max(lengths) * arguments.per_device_train_batch_size
-        about = f"rows {units:,.0f}, not packed"
-    per_step = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps * machine.gpus
-    steps_per_epoch = max(1, -(-round(units) // per_step))
-    epochs = arguments.num_train_epochs
+        units, per_pass = _filled(len(rows) * scale, multiple), max(lengths) * batch
+        about = f"rows {units:,}, not packed"
+    per_step = batch * arguments.gradient_accumulation_steps * processes
+    steps_per_epoch = max(1, -(-units // per_step))
+    epochs = _epochs(config, arguments, steps_per_epoch, sum(lengths) * scale)
+    steps = arguments.max_steps if arguments.max_steps > 0 else math.ceil(epochs * steps_per_epoch)
     work = flops(shape, lengths) * scale * epochs
-    need = memory(shape, trained, machine.gpus, per_pass, arguments.gradient_checkpointing)
+    need = memory(shape, trained, processes, per_pass, arguments.gradient_checkpointing)
     return [
         f"  order           {config.order or arguments.train_sampling_strategy}; {about}",
         f"  tokens          {sum(lengths) * scale:,.0f} per epoch, {sum(lengths) * scale * epochs:,.0f} in all",
-        f"  steps           {steps_per_epoch:,} per epoch, {round(steps_per_epoch * epochs):,} in all "
-        f"({per_step} {'packs' if config.packing else 'rows'} each: {arguments.per_device_train_batch_size} x "
-        f"{arguments.gradient_accumulation_steps} accumulated x {machine.gpus} GPUs)",
+        f"  steps           {steps_per_epoch:,} per epoch, {steps:,} in all "
+        f"({per_step} {'packs' if config.packing else 'rows'} each: {batch} x "
+        f"{arguments.gradient_accumulation_steps} accumulated x {processes} processes)",
         f"  model           {shape.parameters:,} parameters, {trained:,} trained; numbers from {where}",
-        *_memory_lines(need, machine.gpus, machine.memory_gib, arguments.gradient_checkpointing),
-        f"  time            {_duration(hours(work, machine.gpus, machine.peak_tflops, machine.mfu))}: {work:.3g} FLOPs "
-        f"on {machine.gpus} GPUs at {machine.mfu:.0%} of {machine.peak_tflops:g} TFLOP/s (assumed, not measured)",
+        *_memory_lines(need, processes, machine.memory_gib, arguments.gradient_checkpointing),
+        f"  time            {_duration(hours(work, processes, machine.peak_tflops, machine.mfu))}: {work:.3g} FLOPs "
+        f"on {processes} GPUs at {machine.mfu:.0%} of {machine.peak_tflops:g} TFLOP/s (assumed, not measured)",
         "  formulas        see mr3/sft/estimate.py",
     ]
+
+
+def _filled(units: float, multiple: int) -> int:
+    return -(-round(units) // multiple) * multiple
+
+
+def _epochs(config: SftConfig, arguments: Any, steps_per_epoch: int, tokens: float) -> float:
+    """Epochs of the run, which steps or another run's tokens may decide."""
+    if arguments.max_steps > 0:
+        return float(arguments.max_steps / steps_per_epoch)
+    if config.same_tokens_as is not None and (config.same_tokens_as / "metrics.json").is_file():
+        return float(metrics_of(config.same_tokens_as)["tokens"] / tokens)
+    return float(arguments.num_train_epochs)
 
 
 def _duration(h: float) -> str:

@@ -50,7 +50,7 @@ def encoded_rows(config: SftConfig, tokenizer: PreTrainedTokenizerBase) -> tuple
         raise ValueError(f"every row of {config.data} was dropped ({_reasons(encoded)}): raise max_tokens")
     if encoded.dropped:
         log.warning("rows left out whole, none is cut: %s", _reasons(encoded))
-    rows, replay = encoded.rows, _replay(config, tokenizer, encoded.rows)
+    rows, replay = encoded.rows, replayed(config, tokenizer, encoded.rows)
     counts = {
         "rows": len(rows),
         "dropped": dict(encoded.dropped),
@@ -68,7 +68,8 @@ def _reasons(encoded: Encoded) -> str:
     return ", ".join(f"{reason} {n}" for reason, n in encoded.dropped.items())
 
 
-def _replay(config: SftConfig, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[Row]:
+def replayed(config: SftConfig, tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> list[Row]:
+    """Replayed text beside the rows, in the config's share."""
     if config.replay is None or config.replay_share == 0:
         return []
     count = round(len(rows) * config.replay_share / (1 - config.replay_share))
@@ -82,8 +83,7 @@ def _prepare(config: SftConfig, tokenizer: PreTrainedTokenizerBase, arguments: S
     if state.is_main_process:
         rows, counts = encoded_rows(config, tokenizer)
         tokens = sum(len(row) for row in rows)
-        even = config.order == "kept" and state.num_processes > 1
-        multiple = arguments.per_device_train_batch_size * state.num_processes if even else 1
+        multiple = pass_rows(config, arguments.per_device_train_batch_size, state.num_processes)
         packs = in_packs(rows, config.packing, config.max_tokens, multiple, int(tokenizer.pad_token_id))
         if config.packing:
             counts |= {"packs": len(packs), "pack_fill": round(tokens / (len(packs) * config.max_tokens), 4)}
@@ -97,6 +97,12 @@ def _prepare(config: SftConfig, tokenizer: PreTrainedTokenizerBase, arguments: S
         write_json(counts_file, {"processes": state.num_processes, "tokens": tokens, "counts": counts})
     state.wait_for_everyone()
     return read_json(counts_file)
+
+
+def pass_rows(config: SftConfig, batch: int, processes: int) -> int:
+    """What the number of rows (or packs) is filled up to a multiple of: those of one pass of all processes, where the
+    order is kept in several of them; else 1."""
+    return batch * processes if config.order == "kept" and processes > 1 else 1
 
 
 def _muon(model: Any, arguments: Any, muon_lr: float) -> Any:

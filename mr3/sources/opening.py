@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from mr3.importing import load_named
 from mr3.records import Message, Task, stable_hash
 from mr3.rows import BadRow, parse_json
 from mr3.rubrics import Rubric, load_rubric
@@ -154,11 +154,7 @@ def _conversation(value: Any) -> str | list[Message]:
 
 
 def _adapter(spec: AdapterSource, source: str) -> Rows:
-    module, _, name = spec.adapter.partition(":")
-    try:
-        function: Callable[..., Iterable[Any]] = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"can't load the adapter {spec.adapter!r}: {error}") from error
+    function: Callable[..., Iterable[Any]] = load_named(spec.adapter, "the adapter")
     for number, row in enumerate(function(**spec.options), start=1):
         if isinstance(row, Labelled):
             yield row if row.source == source else row.model_copy(update={"source": source})

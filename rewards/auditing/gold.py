@@ -8,7 +8,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from mr3.artifacts import write_atomic
-from rewards.pool import Adapter, load_function, pool_files
+from mr3.importing import load_named
+from rewards.pool import Adapter, pool_files
 from rewards.records import Gold, GoldLabel, GoldPair
 
 GoldSpec = Path | Adapter
@@ -36,7 +37,7 @@ def load_gold(spec: GoldSpec) -> list[Gold]:
     if isinstance(spec, Path):
         found, where = _read(spec), str(spec)
     else:
-        found, where = list(load_function(spec.source)(**spec.options)), spec.source
+        found, where = list(load_named(spec.source, "gold.source")(**spec.options)), spec.source
     if not found:
         raise ValueError(f"{where} gave no gold labels: check it, or leave gold out")
     if len({type(item) for item in found}) > 1:

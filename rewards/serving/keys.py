@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+log = logging.getLogger("mr3.serving")
 _SHORTEST = 8
 
 
@@ -36,6 +38,8 @@ def load_keys(variable: str | None, file: Path | None) -> list[str]:
         if not found:
             raise ValueError(f"{file} holds no key: write one key per line into it")
         keys += found
+        if file.stat().st_mode & 0o077:
+            log.warning("others on this machine can read the keys in %s: chmod 600 it", file)
     if any(len(key) < _SHORTEST for key in keys):
         raise ValueError(f"an API key has fewer than {_SHORTEST} characters: choose longer ones")
     return [digest(key) for key in dict.fromkeys(keys)]

@@ -1,0 +1,87 @@
+"""Finished stages as items with a score each: what a study or a comparison pairs, whatever the stage was.
+
+A stage that judges or is judged by item is read by a function of `READERS`; one that writes `items.parquet` (item_id,
+content, set, language, score) needs a line there and no code. Only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mr3.artifacts import verify_outputs
+
+ITEMS = "items.parquet"
+COLUMNS = ("item_id", "content", "set", "language", "score")
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of one set. Items of one content (a prompt, the facts behind it) are not independent."""
+
+    id: str
+    content: str
+    set: str
+    language: str
+    score: float
+    """Of 0 to 1: right or wrong, or 0.5 for a tie. A failed verdict is wrong."""
+
+
+def _rows(folder: Path, name: str, columns: Iterable[str], command: str) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    file = folder / name
+    if not file.is_file() or not (folder / "manifest.json").is_file():
+        raise ValueError(f"{folder} is not a finished stage: run `mr3 {command}` into it first")
+    verify_outputs(folder, [name])
+    known = pq.read_schema(file).names
+    missing = [c for c in columns if c not in known]
+    if missing:
+        raise ValueError(f"{file} is of an older version (no column {missing[0]}): run `mr3 {command}` anew")
+    rows: list[dict[str, Any]] = pq.read_table(file, columns=list(columns)).to_pylist()
+    return rows
+
+
+def _of_verdicts(folder: Path) -> list[Item]:
+    """The unswapped first verdicts of an evaluation: right or wrong."""
+    columns = ("task_id", "content", "language", "sets", "gold", "score", "swapped", "sample")
+    return [
+        Item(row["task_id"], row["content"], name, row["language"], float(row["score"] == row["gold"]))
+        for row in _rows(folder, "verdicts.parquet", columns, "eval")
+        if not row["swapped"] and not row["sample"]
+        for name in row["sets"]
+    ]
+
+
+def _of_table(stage: str) -> Callable[[Path], list[Item]]:
+    def read(folder: Path) -> list[Item]:
+        rows = _rows(folder, ITEMS, COLUMNS, stage)
+        return [Item(r["item_id"], r["content"], r["set"], r["language"], r["score"]) for r in rows]
+
+    return read
+
+
+READERS: dict[str, Callable[[Path], list[Item]]] = {"eval": _of_verdicts, "policy-eval": _of_table("policy-eval")}
+
+
+def read_items(stage: str, folder: Path) -> list[Item]:
+    """The items of a finished stage of that name.
+
+    Raises:
+        ValueError: for a stage that has none, or a folder that is not finished or not as the stage wrote it.
+    """
+    if stage not in READERS:
+        raise ValueError(f"{stage!r} leaves no items to compare; these do: {', '.join(READERS)}")
+    return READERS[stage](folder)
+
+
+def write_items(folder: Path, items: Iterable[Item]) -> None:
+    """`items.parquet` of a stage's folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kinds = zip(COLUMNS, (pa.string(),) * 4 + (pa.float64(),), strict=True)
+    rows = [dict(zip(COLUMNS, (i.id, i.content, i.set, i.language, i.score), strict=True)) for i in items]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(list(kinds))), folder / ITEMS)
