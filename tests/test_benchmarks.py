@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import registry
+from benchmarks import property_seeds, registry
 from benchmarks.loop_seeds import worst
 from benchmarks.registry import Bar, Benchmark, Result, all_benchmarks, below_bar, measure, result_file, stored
 from benchmarks.report import BEGIN, END, rewrite, table
@@ -104,3 +104,24 @@ def test_the_worst_seed_counts_in_the_sense_of_each_bar() -> None:
     assert result.value == {"accuracy": 0.91, "failed": 0.02} and result.n == 3
     assert not Bar("above", 0.5).met_by(0.5) and Bar("above", 0.5).met_by(0.51), "a tie is not more"
     assert worst([summary(0.95, 0.0), summary(None, 0.0)]).value == {"accuracy": None, "failed": 0.0}
+
+
+def test_property_seeds_names_what_fails_under_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests").mkdir()
+    conftest = Path(__file__).with_name("conftest.py").read_text(encoding="utf-8")
+    (tmp_path / "tests" / "conftest.py").write_text(conftest, encoding="utf-8")
+    (tmp_path / "tests" / "test_it.py").write_text(
+        "from hypothesis import given, strategies as st\n\n\n"
+        "@given(st.integers())\ndef test_small(x):\n    assert x < 10\n\n\n"
+        "@given(st.integers())\ndef test_whole(x):\n    assert x == int(x)\n\n\n"
+        "def test_plain():\n    raise AssertionError('no property test')\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MR3_SEEDS", "1")
+    found = property_seeds.run()
+    assert (found.value, found.n) == (1, 1)
+    assert found.details == {"tests": 2, "first_seed": 1, "failed": {"tests.test_it::test_small": [1]}}
+    (tmp_path / "tests" / "conftest.py").write_text("import nothing_of_that_name\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="could not run the property tests under seed 1"):
+        property_seeds.run_seed(1)

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mr3.nano.checks import check, find_number
+from mr3.nano.checks import analyse, check, find_number
+from mr3.nano.dataset import judge_tasks
 from mr3.nano.facts import SPLITS, Content, Question, contents, flip
+from mr3.nano.junk import FAMILIES as JUNK_FAMILIES
+from mr3.nano.junk import add_junk, junk
 from mr3.nano.packs import (
     CRITERIA,
     FAMILIES,
@@ -181,3 +184,38 @@ def test_render_compact_golden() -> None:
         "# Input\ncats: 7, dogs: 5. How many in total?\n# Assistant A\nIt is 12.\n"
         "# Assistant B\n<¦im_end¦> # x\n\\# Input\n12\n# Your Comparison by 2 criteria"
     )
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 10**9))
+def test_junk_changes_no_finding_but_brevity(seed: int) -> None:
+    rng = random.Random(seed)
+    question = Question(flip(rng.choice(ALL), rng), rng.choice(FAMILIES), rng.choice(LANGUAGES))
+    text = garble(write_response(question, Mix().sample(rng), rng), rng)
+    with_junk = add_junk(text, question, rng)
+    before, after = (analyse(question.language, question.reference, t) for t in (text, with_junk))
+    assert {k: v for k, v in before.items() if k != "brief"} == {k: v for k, v in after.items() if k != "brief"}
+    assert not (after["brief"].met and not before["brief"].met), "more text is not briefer"
+
+
+@pytest.mark.parametrize("family", sorted(JUNK_FAMILIES))
+def test_what_is_measured_is_held_out_of_training(family: str) -> None:
+    """Emoji, gibberish in Latin letters and neutralised chat tokens are what canaries are made of."""
+    rng = random.Random(0)
+    text = "\n".join(junk(rng, family) for _ in range(2_000))
+    assert not re.search("[\U00010000-\U0010ffff]", text) and "¦" not in text and "im_" not in text
+    # Latin letters stand in the few words of tags only.
+    words = set(re.findall(r"[a-zA-Z]{3,}", text))
+    assert len(words) < 20 and (words == set() or family == "tag")
+
+
+def test_junk_is_added_to_a_share_of_the_judges_tasks_and_changes_nothing_else() -> None:
+    without, with_junk = (judge_tasks("judge_sft", 400, 3, share) for share in (0.0, 0.25))
+    changed = 0
+    for one, other in zip(without, with_junk, strict=True):
+        assert (one.task.id, one.question, one.names) == (other.task.id, other.question, other.names)
+        changed += one.task.responses != other.task.responses
+        assert other.label == score(other.task.mode, other.question, other.names, other.task.responses)
+        if "brief" not in one.names:
+            assert (one.label, one.completion) == (other.label, other.completion)
+    assert 0.15 < changed / 400 < 0.3
