@@ -22,7 +22,7 @@ from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.workload import base_judge, environment, label_command, label_config, write_pool
 from mr3.artifacts import read_json, write_json
 
-PROMPTS, RESPONSES, WHOLE = 4, 2, 8
+PROMPTS, RESPONSES, WHOLE = 4, 2, 4
 CODES = (errno.ENOSPC, errno.EIO)
 _SETTINGS: dict[str, Any] = {"stream": {"batch_groups": 2, "concurrency": 1}, "canaries": {"per_language": 1}}
 _CALM = 100
