@@ -175,10 +175,11 @@ def _hear_ctrl_c() -> None:
 
 def finish(folder: Path, *words: str) -> tuple[int, str]:
     process = start(folder, *words)
-    _, said = process.communicate(timeout=250)
+    _, said = process.communicate(timeout=1_000)
     return process.returncode, said
 
 
+@pytest.mark.timeout(1_200)
 def test_the_demo_runs_once_and_refuses_an_edited_config(tiny: Path) -> None:
     code, said = finish(tiny, "--seed", "3")
     assert code == 0, said

@@ -117,7 +117,10 @@ def listening(process: psutil.Process) -> set[str]:
         except psutil.Error:  # it ended meanwhile
             continue
         for connection in sockets:
-            if connection.status == psutil.CONN_LISTEN and not ipaddress.ip_address(connection.laddr.ip).is_loopback:
+            if connection.status != psutil.CONN_LISTEN:
+                continue
+            address = ipaddress.ip_address(connection.laddr.ip)
+            if not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
                 found.add(f"{' '.join(one.cmdline())[:80]}: {connection.laddr.ip}:{connection.laddr.port}")
     return found
 
