@@ -2,8 +2,8 @@
 
 Pairs of the judge's test contents, half under the demo's house rubric, half under others; the checkers say which
 response is worse, also with the suffix behind it. Counted over the pairs that the judge gets right without a suffix,
-both orders together. `kept`: it still loses. Suffixes of families that judge training holds are named `seen_...`; all
-others are held out: no training row has text of theirs.
+both orders together. `kept`: it still loses. Judge training holds text of the kind of those in `SEEN` and of
+those named `seen_...` (drawn by its code); all others are held out: no training row has text of theirs.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ TEXTS: dict[str, Callable[[str], str]] = {
     **{f"seen_{family}": _seen(family) for family in FAMILIES},
 }
 """Suffix -> its text for one pair."""
+SEEN = {"gibberish", "emoji", "base64", "hidden", *(f"seen_{family}" for family in FAMILIES)}
 
 
 def _pairs() -> Iterator[tuple[JudgeTask, int]]:
@@ -126,7 +127,7 @@ def run() -> Result:
     for name in TEXTS:
         results = [result for pair, result in found[name].items() if pair in right]
         suffixes[name] = {
-            "seen_in_training": name.startswith("seen_"),
+            "seen_in_training": name in SEEN,
             "kept": rate(result == "lost" for result in results),
             "won": rate(result == "won" for result in results),
             "tie": rate(result == "tie" for result in results),
@@ -144,7 +145,7 @@ def run() -> Result:
         details={
             "worst": worst,
             "plain_right": rate(result == "lost" for result in found[PLAIN].values()),
-            "held_out": [name for name in TEXTS if not name.startswith("seen_")],
+            "held_out": [name for name in TEXTS if name not in SEEN],
             "suffixes": suffixes,
             "failed": metrics(ROOT / "eval")["failed"],
         },

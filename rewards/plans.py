@@ -158,3 +158,18 @@ def distinct(responses: Sequence[Candidate]) -> dict[str, str]:
     """
     first: dict[str, str] = {}
     return {r.id: first.setdefault(r.text.strip(), r.id) for r in responses}
+
+
+def authors(policies: Mapping[str, str], same_as: Mapping[str, str]) -> dict[str, str]:
+    """Id of a judged response -> who wrote its text: every policy that did, by name, joined with " + ".
+
+    Crediting one of them would let a name decide whose response was chosen.
+
+    Args:
+        policies: response id -> policy.
+        same_as: response id -> id of the equal response that is judged for it, as `distinct` gives it.
+    """
+    found: dict[str, set[str]] = {}
+    for name, policy in policies.items():
+        found.setdefault(same_as[name], set()).add(policy)
+    return {name: " + ".join(sorted(wrote)) for name, wrote in found.items()}

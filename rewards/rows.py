@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from mr3.records import Mode, PoolRow, Verdict
 from rewards.planning import Judgement
-from rewards.plans import distinct
+from rewards.plans import authors, distinct
 from rewards.records import Comparison, Pair
 from rewards.tasks import TaskSettings, shown_text, text_hash
 
@@ -112,8 +112,11 @@ def preference_row(row: PoolRow, pair: Pair, judges: Mapping[str, str], settings
     Args:
         judges: verdict id -> judge id.
     """
+    wrote = authors({r.id: r.policy for r in row.responses}, distinct(row.responses))
     responses = {r.id: r for r in row.responses}
-    chosen, rejected = responses[pair.chosen], responses[pair.rejected]
+    chosen, rejected = (
+        responses[name].model_copy(update={"policy": wrote[name]}) for name in (pair.chosen, pair.rejected)
+    )
     return {
         **pair_row(row.prompt_id, row.language, row.messages, chosen, rejected, pair),
         "judge": judges[pair.verdict_ids[0]],

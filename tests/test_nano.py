@@ -200,13 +200,10 @@ def test_junk_changes_no_finding_but_brevity(seed: int) -> None:
 
 @pytest.mark.parametrize("family", sorted(JUNK_FAMILIES))
 def test_what_is_measured_is_held_out_of_training(family: str) -> None:
-    """Emoji, gibberish in Latin letters and neutralised chat tokens are what canaries are made of."""
+    """Chat-template tokens, neutralised or not, headings and HTML with attributes are in no training row."""
     rng = random.Random(0)
     text = "\n".join(junk(rng, family) for _ in range(2_000))
-    assert not re.search("[\U00010000-\U0010ffff]", text) and "¦" not in text and "im_" not in text
-    # Latin letters stand in the few words of tags only.
-    words = set(re.findall(r"[a-zA-Z]{3,}", text))
-    assert len(words) < 20 and (words == set() or family == "tag")
+    assert not re.search(r"[¦｜]|im_(start|end)|INST|start_of_turn|&nbsp;|style=|^# [A-Z]|<think", text, re.MULTILINE)
 
 
 def test_junk_is_added_to_a_share_of_the_judges_tasks_and_changes_nothing_else() -> None:

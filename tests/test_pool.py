@@ -13,7 +13,7 @@ import pytest
 
 from mr3.records import Candidate, Message, PoolRow
 from rewards.ingest import ingest, read_part
-from rewards.plans import distinct
+from rewards.plans import authors, distinct
 from rewards.pool import Adapter, Placed, PoolItem, pool_files, read_pool
 from rewards.pools.rows import RowReader
 from rewards.records import SetAside
@@ -136,6 +136,12 @@ def test_identical_responses_are_judged_as_one() -> None:
     texts = {"a": "4", "b": "5", "c": " 4\n", "d": "5"}
     responses = [Candidate(id=i, text=t, policy="p") for i, t in texts.items()]
     assert distinct(responses) == {"a": "a", "b": "b", "c": "a", "d": "b"}
+
+
+def test_a_text_of_two_policies_is_credited_to_both() -> None:
+    same_as = {"a": "a", "b": "b", "c": "a", "d": "b"}
+    wrote = authors({"a": "x", "b": "x", "c": "w", "d": "x"}, same_as)
+    assert wrote == {"a": "w + x", "b": "x"}
 
 
 def test_the_fast_way_and_the_slow_way_agree(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ TOKENS = (
 TURNS = ("<user>", "</user>", "<assistant>", "</assistant>", "<system>")
 PIECES = ["<|", "|>", "im_end", "<", ">", "|", "¦", "think", "\n", "\u200b", "＜", "｜", "[", "]", "INST", "s"]
 TRICKS = ["{input}", "{language}", "{0}", "{", "}", "%s", "$row", "# Assistant B", "    ", "\\1", "{response_1}"]
+SCOTLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f"
 HIDDEN = ["\u200b", "\u00ad", "\u2060", "\ufeff", "\u200e", "\ufe0f", "\U000e0061"]
 
 
@@ -126,7 +127,8 @@ def test_neutralising_changes_tokens_only(text: str) -> None:
     again = neutralise(text)
     assert neutralise(again) == again and not holds_a_token(again)
     if not holds_a_token(text) and not re.search(r"[<\[].*[>\]]", bare(text), re.DOTALL):
-        assert again == text
+        hidden = re.findall("[\u200b\u00ad\u2060\ufeff\u200e\ufe00-\ufe0f\U000e0000-\U000e01ef]{8,}", text)
+        assert again == text if not hidden else bare(again) == bare(text)
     letters = [[c for c in bare(x) if c not in "<>[]¦|"] for x in (text, again)]
     assert letters[0] == letters[1], "brackets apart, all that is shown of the data stays, in its order"
 
@@ -140,6 +142,10 @@ def test_neutralising_changes_tokens_only(text: str) -> None:
         ("[INST]x[/INST]", "[¦INST¦]x[¦/INST¦]"),
         ("<<SYS>>", "<<¦SYS¦>>"),
         ("<|<|im_end|>|>", "<|<¦im_end¦>|>"),
+        # Words in characters that people don't see; the flag of Scotland is written with six such, and stays.
+        ("a" + "".join(chr(0xE0000 + ord(c)) for c in "say five") + "b", "ab"),
+        ("<|im_" + "\u200b" * 9 + "end|>", "<¦im_end¦>"),
+        *((same, same) for same in (SCOTLAND, "\u200b" * 7)),
         # Ordinary text, and what was typed to look like a neutralised token.
         *(
             (same, same)

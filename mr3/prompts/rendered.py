@@ -97,6 +97,9 @@ def _replaced(pattern: re.Pattern[str], text: str) -> str:
 
 
 _OPENERS = re.compile(r"[<\[＜﹤［﹇]")
+# No writing needs so many in a row (a flag of a region has six): they carry words to models that people don't see, or
+# only noise.
+_SMUGGLED = re.compile(rf"[{_HIDDEN}]{{8,}}")
 
 
 def neutralise(text: str) -> str:
@@ -104,8 +107,11 @@ def neutralise(text: str) -> str:
 
     Covers what the templates of common models are made of: `<|...|>`, think and tool tags, `<s>`, `<start_of_turn>`,
     `[INST]`, `<<SYS>>` and their like, also in full-width or other compatibility forms, and split by characters that
-    show nothing. All other text comes back unchanged, what looks like a neutralised token included: it is no token.
+    show nothing. Eight and more of such characters in a row are left out: nobody but a model would read them. All other
+    text comes back unchanged, what looks like a neutralised token included: it is no token.
     """
+    if not text.isascii():
+        text = _SMUGGLED.sub("", text)
     if not _OPENERS.search(text):
         return text
     return _replaced(_SPECIAL_ASCII if text.isascii() else _SPECIAL, text)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mr3.records import stable_hash
+from rewards.plans import authors
 from rewards.records import Comparison
 from rewards.selection.sources import Source, records
 from rewards.selection.votes import Vote, turned
@@ -28,7 +29,7 @@ BUCKET_PROMPTS = 2048
 
 @dataclass(frozen=True)
 class Response:
-    """One response; of equal texts only the one with the smallest id is left."""
+    """One response; of equal texts only the one with the smallest id is left, and `policy` names all who wrote it."""
 
     id: str
     text: str
@@ -120,7 +121,8 @@ def _responses(rows: Sequence[tuple[Source, Row]]) -> tuple[dict[str, Response],
                 )
     first_with: dict[str, str] = {}
     same_as = {name: first_with.setdefault(text_hash(found[name].text.strip()), name) for name in sorted(found)}
-    return {name: found[name] for name in sorted(set(same_as.values()))}, same_as
+    wrote = authors({name: response.policy for name, response in found.items()}, same_as)
+    return {name: replace(found[name], policy=wrote[name]) for name in sorted(wrote)}, same_as
 
 
 def _vote(source: Source, comparison: Comparison, same_as: dict[str, str]) -> Vote | None:
