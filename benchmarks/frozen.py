@@ -90,13 +90,21 @@ CASES = {
 }
 
 
+_DIFFER = {"attempts", "id", "verdict_ids", "judge"}
+
+
 def _tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The rows of all tables, without what may differ: how often a row was tried."""
+    """The rows of all tables, without what differs: how often a row was tried, and ids.
+
+    Ids hold the engine's arguments, and those name the files of a case. That no id stands twice is looked at here.
+    """
     import pyarrow.parquet as pq
 
+    tables = {file.name: pq.read_table(file).to_pylist() for file in sorted((folder / "label").glob("*.parquet"))}
+    ids = [row["id"] for row in tables["verdicts.parquet"]]
+    assert len(set(ids)) == len(ids), "a verdict stands twice in the table"
     return {
-        file.name: [{k: v for k, v in row.items() if k != "attempts"} for row in pq.read_table(file).to_pylist()]
-        for file in sorted((folder / "label").glob("*.parquet"))
+        name: [{k: v for k, v in row.items() if k not in _DIFFER} for row in rows] for name, rows in tables.items()
     }
 
 
@@ -154,6 +162,7 @@ def _run_case(root: Path, case: Case) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "exit": child.returncode,
+        "log": "" if child.returncode == case.ends and "Traceback" not in said else said[-4_000:],
         "as_wanted": child.returncode == case.ends and len(errors) == (case.ends != 0) and "Traceback" not in said,
         "said": errors or said.splitlines()[-3:],
         "processes_left": len(left),
