@@ -120,6 +120,10 @@ class Term(BaseModel, ABC):
     weight: float = Field(1.0, ge=0)
     gate: bool = False
 
+    def wanted(self) -> frozenset[Need]:
+        """What this one can't do without, by its options."""
+        return self.needs
+
     @abstractmethod
     def score(self, group: Group) -> Values:
         """The values of a group's samples. Pure: of two calls with the same group both say the same."""
