@@ -70,7 +70,7 @@ class GrpoConfig(StageConfig):
     combine: Combine = "mean"
     baseline: Baseline = Field(
         "group",
-        description="what a reward is compared with: the samples of its prompt, or of its twins (and orders) too",
+        description="whose samples a reward is compared with: the prompt's, or its twins' and orders' too",
     )
     orders: Literal["one", "both"] = Field("one", description="both: each pairwise task also with A and B exchanged")
     resample: int = Field(

@@ -1,10 +1,10 @@
 """How much the rubric made the judge say what it said: a log-likelihood ratio, cut off at `cap` nats and divided by it.
 
-`over: verdict`: log p(verdict | prompt, trace) - log p(verdict | prompt with the rubric blanked, trace). Where the trace
-has already settled the verdict both are near 1, and the term near 0.
+`over: verdict`: log p(verdict | prompt, trace) - log p(verdict | prompt with the rubric blanked, trace). Where the
+trace has already settled the verdict both are near 1, and the term near 0.
 `over: completion`: the same of the whole completion. This is how much trace, explanation and verdict together depend
-on the rubric (a pointwise mutual information). A trace that copies the rubric has a high one: that is what the cap and a
-probe are for.
+on the rubric (a pointwise mutual information). A trace that copies the rubric has a high one: the cap and a probe are
+for that.
 Negative values count 0. The term says nothing of right or wrong: give it beside correctness.
 """
 
