@@ -21,7 +21,7 @@ from typing import Literal, cast
 from grpo_experiments.contract import Group, Need, ServedTerm, Term, Values
 
 Combine = Literal["mean", "normalised"]
-_EPSILON = 1e-4
+EPSILON = 1e-4
 """As TRL has it beside a standard deviation."""
 
 
@@ -110,7 +110,7 @@ def _normalised(values: Sequence[float], known: Sequence[bool]) -> list[float]:
         return [0.0] * len(values)
     mean = sum(kept) / len(kept)
     spread = math.sqrt(sum((v - mean) ** 2 for v in kept) / max(len(kept) - 1, 1))
-    return [(v - mean) / (spread + _EPSILON) for v in values]
+    return [(v - mean) / (spread + EPSILON) for v in values]
 
 
 def advantages(rewards: Sequence[float | None], scale: bool = True) -> list[float]:
@@ -123,7 +123,7 @@ def advantages(rewards: Sequence[float | None], scale: bool = True) -> list[floa
         return [0.0] * len(rewards)
     mean = sum(kept) / len(kept)
     spread = math.sqrt(sum((r - mean) ** 2 for r in kept) / max(len(kept) - 1, 1))
-    return [0.0 if r is None else (r - mean) / (spread + _EPSILON if scale else 1.0) for r in rewards]
+    return [0.0 if r is None else (r - mean) / (spread + EPSILON if scale else 1.0) for r in rewards]
 
 
 def no_variance(rewards: Sequence[float | None]) -> bool:

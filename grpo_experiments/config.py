@@ -72,7 +72,7 @@ class GrpoConfig(StageConfig):
         "group",
         description="whose samples a reward is compared with: the prompt's, or its twins' and orders' too",
     )
-    orders: Literal["one", "both"] = Field("one", description="both: each pairwise task also with A and B exchanged")
+    orders: Literal["one", "both"] = Field("one", description="both: pairwise tasks also with A and B exchanged")
     resample: int = Field(
         0, ge=0, description="rounds in which prompts without a gradient (all rewards equal) are replaced by others"
     )
@@ -115,8 +115,9 @@ class GrpoConfig(StageConfig):
         cancelled = [n for n, t in self._composite.terms.items() if t.per_group and t.weight > 0]
         if cancelled and self.baseline == "group" and (scale in ("group", True) or self.combine == "normalised"):
             raise ValueError(
-                f"rewards.{cancelled[0]} multiplies all samples of a group by one number, which a baseline of the group "
-                "cancels: set baseline: bundle (or trl.scale_rewards: none with combine: mean, to weigh groups by it)"
+                f"rewards.{cancelled[0]} multiplies the samples of a group by one number, which a baseline of the "
+                "group cancels: set baseline: bundle (or, to weigh groups by it, trl.scale_rewards: none and "
+                "combine: mean)"
             )
         if self.resample and scale == "batch":
             raise ValueError("resample replaces groups, and trl.scale_rewards: batch ties them together: choose one")

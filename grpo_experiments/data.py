@@ -49,7 +49,11 @@ def read_examples(file: Path) -> list[Example]:
     rows = pq.read_table(file, columns=["task", "gold", *(n for n in _OPTIONAL if n in there)]).to_pylist()
     if not rows:
         raise ValueError(f"{file} holds no tasks")
-    return [_example(row, f"{file.name}, row {i}") for i, row in enumerate(rows)]
+    examples = [_example(row, f"{file.name}, row {i}") for i, row in enumerate(rows)]
+    twice = [name for name, times in Counter(e.task.id for e in examples).items() if times > 1]
+    if twice:
+        raise ValueError(f"{file}: the task id {twice[0]!r} comes more than once; rewards and logs go by it")
+    return examples
 
 
 def _example(row: dict[str, Any], where: str) -> Example:

@@ -1,4 +1,4 @@
-"""When a run has gone wrong: the truth falls while the reward rises, nothing can be judged any more, the KL is too high.
+"""When a run has gone wrong: truth falls while reward rises, nothing can be judged any more, the KL is too high.
 
 Two looks at truth and reward. Over training steps: the last `window` steps against the best earlier stretch of as many,
 by Welch's t of the steps' means; prompts differ between the two, so both must differ by `z` standard errors and the

@@ -12,8 +12,6 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from torch.utils.data import Sampler
-
 
 def packed(bundles: Sequence[Sequence[int]], size: int) -> list[list[int]]:
     """Rows in batches of exactly `size`, bundles whole and in their order but for those that fill a gap.
@@ -67,7 +65,7 @@ def covering(bundles: Sequence[Sequence[int]], size: int) -> list[list[int]]:
     )
 
 
-class BundleSampler(Sampler[int]):
+class BundleSampler:
     """Row numbers for TRL's dataloader: every generation batch `repeats` times, each row of it `samples` times over.
 
     The order of an epoch depends on the seed and the epoch alone, so a resumed run goes on with the same rows.
