@@ -54,11 +54,23 @@ class LogSettings(BaseModel):
     texts: int = Field(4, ge=0, description="completions of a step and process that are kept with their text")
 
 
+class GrpoEstimate(Estimate):
+    """What the dry run assumes of machine and completions."""
+
+    bandwidth_gbs: float = Field(
+        2_000, gt=0, description="memory bandwidth that decoding reaches (H100: 3,350 at most)"
+    )
+    completion_tokens: int | None = Field(None, gt=0, description="mean of a completion; unset: half of the longest")
+
+
 class GrpoConfig(StageConfig):
     """One GRPO run of a judge."""
 
     trains: Literal["judge"] = "judge"
     model: str = Field(description="judge folder (with judge.json) to start from")
+    templates_dir: Path | None = Field(
+        None, description="your copy of the published templates, if the judge needs them"
+    )
     tasks: Path = Field(description="Parquet of tasks with gold labels")
     max_tasks: int | None = Field(None, gt=0, description="so many of them, drawn by the seed; twins stay together")
     held_out: Path | None = Field(None, description="Parquet of tasks that are evaluated and never trained on")
@@ -86,7 +98,7 @@ class GrpoConfig(StageConfig):
         None, description="the model's config.json as far as it counts: --dry-run then needs no download"
     )
     launch: Launch | None = Field(None, description="the processes of this run; another number is refused")
-    estimate: Estimate = Estimate()
+    estimate: GrpoEstimate = GrpoEstimate()
     dry_run: bool = Field(False, description="print memory, tokens and time, train nothing (--dry-run)")
     trl: dict[str, Any] = Field(default_factory=dict, description="TRL's GRPOConfig by name")
 
@@ -95,6 +107,11 @@ class GrpoConfig(StageConfig):
     def composite(self) -> Composite:
         """The reward."""
         return self._composite
+
+    def estimate_completion(self, longest: int) -> float:
+        """Tokens of a completion that the dry run counts with."""
+        longest = self.trl.get("max_completion_length", longest)
+        return float(self.estimate.completion_tokens or longest / 2)
 
     def processes(self) -> int:
         """Of this run: those that a launcher has started, else what the config says."""

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mr3.parsing import Parsed
+from mr3.parsing import CLOSE, Parsed
 from mr3.records import Outcome, Task
 
 Need = Literal["gold", "twin", "swapped", "label_probs", "blank_probs", "rubric_gain", "reader_probs"]
@@ -77,6 +77,11 @@ class Sample:
     def ok(self) -> bool:
         """Whether there is a legal verdict."""
         return self.parsed.outcome is Outcome.OK
+
+    @property
+    def trace(self) -> str | None:
+        """The trace, if it was closed: of an unclosed one nobody knows where the reasoning ends."""
+        return self.parsed.trace or None if CLOSE in self.text else None
 
     def right(self, gold: str) -> bool:
         """Whether the verdict is that one; a failed verdict is the trained judge's own failure, and so not right."""

@@ -42,6 +42,16 @@ log = logging.getLogger("mr3.grpo")
 _EVAL_ROWS = 32
 
 
+def card_of(config: GrpoConfig, model: str) -> JudgeCard:
+    """The judge's card, with the user's copy of the published templates.
+
+    Raises:
+        ValueError: where the model is no judge.
+    """
+    card = load_card(model)
+    return card if config.templates_dir is None else card.model_copy(update={"templates_dir": config.templates_dir})
+
+
 def arguments_of(config: GrpoConfig, card: JudgeCard, largest: int, folder: Path) -> GRPOConfig:
     """TRL's options: the `trl` block, and what cards, bundles and resuming ask for.
 
@@ -182,7 +192,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
     """
     use_threads()
     set_seed(config.seed)
-    card, tokenizer = load_card(config.model), load_tokenizer(config.model)
+    card, tokenizer = card_of(config, config.model), load_tokenizer(config.model)
     tasks, prompts = tasks_of(config, card, tokenizer)
     bundles = numbered(tasks.train, 0)
     held_out = numbered(tasks.held_out, sum(map(len, tasks.train)))

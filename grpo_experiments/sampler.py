@@ -10,11 +10,23 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+
+def _fills(waiting: Mapping[int, Sequence[int]], gap: int, taken: int = 0) -> bool:
+    """Whether bundles that wait (lengths -> which ones), one of length `taken` less, can fill a gap exactly."""
+    reachable = 1  # bit n: n rows can be had
+    for length, line in waiting.items():
+        left, step = len(line) - (length == taken), 1
+        while left > 0:
+            step = min(step, left)
+            reachable |= reachable << (length * step)
+            left, step = left - step, 2 * step
+    return bool(reachable >> gap & 1)
 
 
 def packed(bundles: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """Rows in batches of exactly `size`, bundles whole and in their order but for those that fill a gap.
+    """Rows in batches of exactly `size`, bundles whole; the next one goes in after which a batch can still be filled.
 
     Raises:
         ValueError: for a bundle that is larger than a batch, or where no batch can be filled.
@@ -29,12 +41,11 @@ def packed(bundles: Sequence[Sequence[int]], size: int) -> list[list[int]]:
     for number, bundle in enumerate(bundles):
         waiting.setdefault(len(bundle), deque()).append(number)
     batches: list[list[int]] = []
-    while True:
+    while _fills(waiting, size):
         batch: list[int] = []
-        while fitting := [line for length, line in waiting.items() if line and length <= size - len(batch)]:
-            batch += bundles[min(fitting, key=lambda line: line[0]).popleft()]
-        if len(batch) < size:
-            break
+        while gap := size - len(batch):
+            fitting = [n for n, line in waiting.items() if line and n <= gap and _fills(waiting, gap - n, taken=n)]
+            batch += bundles[waiting[min(fitting, key=lambda n: waiting[n][0])].popleft()]
         batches.append(batch)
     if not batches:
         lengths = ", ".join(map(str, sorted(waiting))) or "no"
@@ -46,14 +57,15 @@ def packed(bundles: Sequence[Sequence[int]], size: int) -> list[list[int]]:
 
 
 def covering(bundles: Sequence[Sequence[int]], size: int) -> list[list[int]]:
-    """As `packed`, but every bundle is in a batch: the first ones come again until the last batch is full.
+    """As `packed`, but every bundle is in a batch: one of each length comes again until the last is full.
 
     Raises:
         ValueError: as `packed`, or where no number of repetitions fills the last batch.
     """
     wanted = {row for bundle in bundles for row in bundle}
-    for again in range(size + 1):
-        more = [bundles[i % len(bundles)] for i in range(again)] if bundles else []
+    kinds = list({len(bundle): bundle for bundle in reversed(bundles)}.values())
+    for again in range(2 * size * len(kinds) + 1):
+        more = [kinds[i % len(kinds)] for i in range(again)]
         if sum(map(len, bundles)) + sum(map(len, more)) < size:
             continue
         batches = packed([*bundles, *more], size)

@@ -372,22 +372,21 @@ class BundleTrainer(GRPOTrainer):
         told = gather_object([(float(kl), float(output["completion_mask"].sum()))])
         return sum(k for k, _ in told), sum(n for _, n in told)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As TRL's; then one line of the history, for the guards."""
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        """As TRL's; then one line of the history, which is there when callbacks hear of the evaluation."""
         self._evaluated, self._eval_part, self._kl = {}, 0, [0.0, 0.0]
         with self._clock("evaluation"), self._start.loaded(self) if self._start is not None else nullcontext():
-            found = super().evaluate(*args, **kwargs)
-        tasks = {
-            str(row): [mean([r for r, _ in told]), mean([t for _, t in told])] for row, told in self._evaluated.items()
-        }
-        line = {
-            "step": self.state.global_step,
-            "reward": mean([r for r, _ in tasks.values()]),
-            "truth": mean([t for _, t in tasks.values()]),
-            "kl": self._kl[0] / self._kl[1] if self._kl[1] else None,
-            "tasks": tasks,
-        }
-        self.history.evaluations.append(line)
+            found = super().evaluation_loop(*args, **kwargs)
+        told = {str(row): [mean([r for r, _ in x]), mean([t for _, t in x])] for row, x in self._evaluated.items()}
+        self.history.evaluations.append(
+            {
+                "step": self.state.global_step,
+                "reward": mean([reward for reward, _ in told.values()]),
+                "truth": mean([truth for _, truth in told.values()]),
+                "kl": self._kl[0] / self._kl[1] if self._kl[1] else None,
+                "tasks": told,
+            }
+        )
         return found
 
 

@@ -19,7 +19,10 @@ from mr3.rubrics import Criterion, Rubric
 def task(name: str = "t", labels: Sequence[str] = (), **more: Any) -> Task:
     """A pairwise task with two criteria."""
     rubric = Rubric(
-        criteria=[Criterion(name="correct", description="It is right."), Criterion(name="polite", description="It thanks.")],
+        criteria=[
+            Criterion(name="correct", description="It is right."),
+            Criterion(name="polite", description="It thanks."),
+        ],
         levels={label: "as said" for label in labels},
     )
     given: dict[str, Any] = {

@@ -57,7 +57,7 @@ class Criteria(Term):
         names = self._asked(group.example)
         if not names:
             return [None] * len(group.samples)
-        return [coverage(names, s.parsed.trace) if s.parsed.trace else 0.0 for s in group.samples]
+        return [coverage(names, s.trace) if s.trace else 0.0 for s in group.samples]
 
 
 TERM = Criteria

@@ -38,7 +38,7 @@ class Findings(Term):
         Raises:
             ValueError: when the checker returns what is no share.
         """
-        return [self._share(group.example, s.parsed.trace) if s.parsed.trace else 0.0 for s in group.samples]
+        return [self._share(group.example, s.trace) if s.trace else 0.0 for s in group.samples]
 
     def _share(self, example: Example, trace: str) -> float | None:
         facts = {

@@ -35,9 +35,9 @@ class Language(Term):
     def _share(self, sample: Sample, own: str) -> float | None:
         parts: list[float] = []
         if self.trace is not None:
-            if not sample.parsed.trace:
+            if not sample.trace:
                 return 0.0
-            share = share_in(sample.parsed.trace, own if self.trace == "task" else self.trace, self.enough).share
+            share = share_in(sample.trace, own if self.trace == "task" else self.trace, self.enough).share
             parts += [] if share is None else [share]
         if self.explanation is not None and sample.parsed.explanation:
             said = is_in(sample.parsed.explanation, own if self.explanation == "task" else self.explanation)

@@ -15,7 +15,7 @@ class Repetition(Term):
 
     def score(self, group: Group) -> Values:
         """Always measured."""
-        texts = [s.parsed.trace or s.text for s in group.samples]
+        texts = [s.trace or s.text for s in group.samples]
         return [1.0 - max(loop_share(text), repeated_share(text) or 0.0) for text in texts]
 
 
