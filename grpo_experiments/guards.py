@@ -51,7 +51,7 @@ def over_steps(steps: Sequence[Mapping[str, Any]], settings: GuardSettings) -> d
     fall = _difference(truths[late], truths[early])
     if not _moved(rise, fall, settings):
         return None
-    return _reason("steps", int(known[-1][2]), (int(known[best][2]), int(known[best + size - 1][2])), rise[0], fall[0])
+    return _reason("steps", int(known[-1][2]), [int(known[best][2]), int(known[best + size - 1][2])], rise[0], fall[0])
 
 
 def over_evaluations(evaluations: Sequence[Mapping[str, Any]], settings: GuardSettings) -> dict[str, Any] | None:

