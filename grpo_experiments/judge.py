@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from requests.exceptions import RequestException
 from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig
 
@@ -223,7 +224,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
             history=history,
             start=StartModel(config.model, config.dtype, config.attention) if config.guards.kl and held_out else None,
         )
-    except ConnectionError as error:  # TRL waits for its vLLM server here
+    except (ConnectionError, RequestException) as error:  # TRL waits for its vLLM server here
         raise ValueError(
             f"{error} docs/grpo.md has the command; trl.vllm_server_timeout is how long to wait"
         ) from error
@@ -240,7 +241,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
         for term in scorer.composite.terms.values():
             if isinstance(term, ServedTerm):
                 term.close()
-    _save(config, trainer, tokenizer, card, folder)
+    _save(config, trainer, tokenizer, folder)
     metrics.update(
         history.summary(),
         steps=result.global_step,
@@ -252,7 +253,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
     )
 
 
-def _save(config: GrpoConfig, trainer: BundleTrainer, tokenizer: Any, card: JudgeCard, folder: Path) -> None:
+def _save(config: GrpoConfig, trainer: BundleTrainer, tokenizer: Any, folder: Path) -> None:
     """The whole model in `model/`; with LoRA also the adapter in `adapter/`."""
     target = folder / ("adapter" if config.peft is not None else "model")
     trainer.save_model(str(target))
@@ -261,4 +262,4 @@ def _save(config: GrpoConfig, trainer: BundleTrainer, tokenizer: Any, card: Judg
     if config.peft is not None:
         merge_adapter(config.model, target, folder / "model", config.dtype)
     tokenizer.save_pretrained(str(folder / "model"))
-    write_card(folder / "model", card)
+    write_card(folder / "model", load_card(config.model))

@@ -73,6 +73,7 @@ def test_there_are_two() -> None:
     assert [file.name for file in CONFIGS] == ["judge-grpo-server.yaml", "judge-grpo.yaml"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", CONFIGS, ids=str)
 def test_a_config_trains_a_judge(file: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code, out = grpo(file, home, monkeypatch)
