@@ -35,6 +35,7 @@ class Example:
         hidden: the verdict of the shortcut that ignores the rubric, in the order that is shown.
         decided_by: which criterion decides, from 0; -1 for none (a tie).
         trace: the completion of a perfect judge. No term reads it: it is there for measuring.
+        meta: what a checker needs to know of the task, as the data write it.
         swapped: A and B are shown exchanged.
     """
 
@@ -46,6 +47,7 @@ class Example:
     hidden: str | None = None
     decided_by: int | None = None
     trace: str | None = None
+    meta: str | None = None
     swapped: bool = False
 
 

@@ -1,7 +1,7 @@
 """Tasks with gold labels from Parquet, as examples in bundles: what is trained on, and what is held out.
 
 Only the columns `task` (a `mr3.records.Task` as JSON) and `gold` are required. `content`, `twin`, `criteria`,
-`hidden`, `decided_by` and `trace` are read where they are there (see `contract.Example`).
+`hidden`, `decided_by`, `trace` and `meta` are read where they are there (see `contract.Example`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from grpo_experiments.contract import Example
 from mr3.judging.scale import mirrored
 from mr3.records import Task, content_of
 
-_OPTIONAL = ("content", "twin", "criteria", "hidden", "decided_by", "trace")
+_OPTIONAL = ("content", "twin", "criteria", "hidden", "decided_by", "trace", "meta")
 Bundle = tuple[Example, ...]
 
 
@@ -75,6 +75,7 @@ def _example(row: dict[str, Any], where: str) -> Example:
         hidden=row.get("hidden"),
         decided_by=row.get("decided_by"),
         trace=row.get("trace"),
+        meta=row.get("meta"),
     )
 
 
@@ -82,8 +83,8 @@ def exchanged(example: Example) -> Example:
     """The same task with A and B exchanged, and all that names one of them."""
     back = mirrored(example.task.labels)
     task = example.task.model_copy(update={"responses": example.task.responses[::-1]})
-    turn = lambda label: None if label is None else back[label]  # noqa: E731
-    return replace(example, task=task, gold=turn(example.gold), hidden=turn(example.hidden), trace=None, swapped=True)
+    gold, hidden = (None if label is None else back[label] for label in (example.gold, example.hidden))
+    return replace(example, task=task, gold=gold, hidden=hidden, trace=None, swapped=True)
 
 
 def bundled(examples: Sequence[Example], both_orders: bool) -> list[Bundle]:
@@ -91,7 +92,10 @@ def bundled(examples: Sequence[Example], both_orders: bool) -> list[Bundle]:
     found: dict[str, list[Example]] = {}
     for i, example in enumerate(examples):
         found.setdefault(f"row-{i}" if example.twin is None else f"twin-{example.twin}", []).append(example)
-    orders = lambda e: [e, exchanged(e)] if both_orders and e.task.mode == "pairwise" else [e]  # noqa: E731
+
+    def orders(example: Example) -> list[Example]:
+        return [example, exchanged(example)] if both_orders and example.task.mode == "pairwise" else [example]
+
     return [tuple(shown for example in bundle for shown in orders(example)) for bundle in found.values()]
 
 

@@ -245,8 +245,9 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
     metrics.update(
         history.summary(),
         steps=result.global_step,
-        tasks=len(examples) - sum(map(len, held_out)),
-        held_out_tasks=sum(map(len, held_out)),
+        labels=len({examples[row].task.id for row in history.rows}),
+        prompts=len(examples) - sum(map(len, held_out)),
+        held_out_prompts=sum(map(len, held_out)),
         dropped=dict(tasks.dropped),
         tokens=trainer.state.num_input_tokens_seen,
         curve=progress.curve,

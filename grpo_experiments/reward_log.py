@@ -193,7 +193,10 @@ class History:
 
     def summary(self) -> dict[str, Any]:
         """What metrics.json says of the run."""
-        total = lambda name: sum(s[name] for s in self.steps)  # noqa: E731
+
+        def total(name: str) -> int:
+            return sum(s[name] for s in self.steps)
+
         samples = total("samples")
         names = sorted({n for s in self.steps for n in s["terms"]})
         parts = sorted({p for s in self.steps for p in s["cpu_s"]})

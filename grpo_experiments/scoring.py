@@ -68,7 +68,10 @@ Logps = Callable[[Sequence[str], Sequence[Sequence[int]]], list[float]]
 class Scorer(Protocol):
     """Who gives rewards: the judge's terms here; a policy's judge elsewhere."""
 
-    terms: Sequence[str]
+    @property
+    def terms(self) -> Sequence[str]:
+        """Names of what is told apart in a reward."""
+        ...
 
     def measure(self, completions: Sequence[Completion]) -> list[Any]:
         """What `score` needs of each completion, as values that can be sent to another process."""
@@ -124,11 +127,12 @@ class JudgeScorer:
         samples = [self.sample(c) for c in completions]
         examples = [self.examples[c.row] for c in completions]
         needs = self.composite.needs
-        if needs & {"label_probs", "blank_probs"}:
-            for blank, name in ((False, "label_probs"), (True, "blank_probs")):
-                if name in needs:
-                    found = self._label_probs(examples, samples, blank)
-                    samples = [replace(s, **{name: p}) for s, p in zip(samples, found, strict=True)]
+        if "label_probs" in needs:
+            found = self._label_probs(examples, samples, blank=False)
+            samples = [replace(s, label_probs=p) for s, p in zip(samples, found, strict=True)]
+        if "blank_probs" in needs:
+            found = self._label_probs(examples, samples, blank=True)
+            samples = [replace(s, blank_probs=p) for s, p in zip(samples, found, strict=True)]
         if "rubric_gain" in needs:
             assert self.logps is not None, "rubric_gain is measured by the trainer's model"
             ids = [c.ids for c in completions]

@@ -17,7 +17,6 @@ import yaml
 from grpo_experiments.compare import table
 from grpo_experiments.reward_log import read_log
 from mr3.artifacts import read_json, write_json
-from mr3.cli.stages import STAGES, Stage, _variant, config_model_of
 from mr3.judge_card import JudgeCard, write_card
 from tests.grpo_support import twin_rows, write_tasks
 
@@ -110,14 +109,6 @@ def test_two_processes_score_every_bundle_once_and_agree(home: Path) -> None:
             members = {r["task"] for r in rows if r["step"] == step and r["twin"] == twin}
             assert len(members) == 2, "twins are in one generation"
         assert all(of.count(row) == 2 for row in of)
-
-
-def test_a_config_with_another_value_is_another_stage() -> None:
-    stage = Stage("a.b", "", "C", variants={"trains=policy": ("x.y", "P"), "sources": ("s.t", "F")})
-    assert _variant(stage, None, ["--trains", "policy"]) == ("x.y", "P")
-    assert _variant(stage, None, ["--trains=judge"]) == ("a.b", "C")
-    assert _variant(stage, None, ["--sources.a", "1"]) == ("s.t", "F")
-    assert config_model_of("grpo", "configs/nano-grpo/grpo.yaml").__name__ == "GrpoConfig" and STAGES["grpo"].config
 
 
 def verdicts(folder: Path, rows: list[dict[str, Any]]) -> Path:

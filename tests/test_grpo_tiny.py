@@ -79,7 +79,7 @@ def test_a_config_trains_a_judge(file: Path, home: Path, monkeypatch: pytest.Mon
     code, out = grpo(file, home, monkeypatch)
     assert code == 0
     found = read_json(out / "metrics.json")
-    assert found["steps"] == 2 and found["completions"] >= 32 and found["held_out_tasks"] >= 4
+    assert found["steps"] == 2 and found["completions"] >= 32 and found["held_out_prompts"] >= 4
     assert set(found["terms"]) >= {"format", "expected_correctness", "counterfactual"}
     assert load_card(str(out / "model")) == load_card(str(home / "models" / "judge-eng-eng"))
     assert (out / "adapter").is_dir() == (file.stem == "judge-grpo-server")

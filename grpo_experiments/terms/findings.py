@@ -1,8 +1,9 @@
 """The share of a trace's findings that a checker confirms, where a checker exists.
 
 `checker: package.module:function`, called as `check(task, trace, facts)` with the task as it was shown, the trace, and
-what the data say of the task (`criteria`, `decided_by`, `swapped`, and `gold_trace` where the order is the data's). It
-returns a share from 0 to 1, or None where it can't tell (then nothing is paid and nothing withheld).
+what the data say of the task: `meta`, `criteria`, `decided_by`, `swapped`, and `gold_trace` where the order is the
+data's (`mr3.nano.findings` holds such checkers). It returns a share from 0 to 1, or None where it can't tell (then
+nothing is paid and nothing withheld).
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Findings(Term):
             "criteria": example.criteria,
             "decided_by": example.decided_by,
             "swapped": example.swapped,
+            "meta": example.meta,
             "gold_trace": None if example.swapped else example.trace,
         }
         share = self._check(example.task, trace, facts)

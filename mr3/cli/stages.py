@@ -21,7 +21,7 @@ from mr3.config import StageConfig
 class Stage:
     """One subcommand. `config` is the model that its YAML parses into; None where a command reads no YAML.
 
-    `variants`: a key of the YAML, or `key=value`, -> the module that runs such a config instead, and its model.
+    `variants`: a key of the YAML -> the module that runs such a config instead, and its model.
     """
 
     module: str
@@ -83,17 +83,12 @@ def find_stage(name: str) -> Stage:
 def _variant(stage: Stage, file: str | Path | None, words: Sequence[str] = ()) -> tuple[str, str | None]:
     """Module and config model of a stage for one config file (or the overrides beside it)."""
     if stage.variants:
-        said: dict[str, Any] = {}
+        keys = {w.removeprefix("--").partition("=")[0].partition(".")[0] for w in words if w.startswith("--")}
         if file is not None and Path(file).is_file():
             found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-            said |= found if isinstance(found, dict) else {}
-        for word, following in zip(words, [*words[1:], ""], strict=False):
-            if word.startswith("--"):
-                key, equals, value = word[2:].partition("=")
-                said[key.partition(".")[0]] = value if equals else following
-        for asked, (module, model) in stage.variants.items():
-            key, equals, value = asked.partition("=")
-            if key in said and (not equals or str(said[key]) == value):
+            keys |= set(found) if isinstance(found, dict) else set()
+        for key, (module, model) in stage.variants.items():
+            if key in keys:
                 return module, model
     return stage.module, stage.config
 
