@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from requests.exceptions import RequestException
 from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig
+from trl.trainer.utils import pad
 
 from grpo_experiments.config import GrpoConfig
 from grpo_experiments.contract import Example, ServedTerm
@@ -142,14 +144,16 @@ def _lora(options: dict[str, Any] | None) -> Any:
 def sequence_logps(trainer: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[Sequence[int]]) -> list[float]:
     """log p(completion | prompt) in nats, at the trainer's temperature, by the model in training.
 
-    Every process has as many completions as the others, so a sharded model makes as many passes in each.
+    Of several processes each fills up to as many completions as the one with most: a sharded model wants as many passes
+    in all of them.
     """
-    from trl.trainer.utils import pad
-
+    count, fill = max(gather_object([len(ids)])), tokenizer.pad_token_id
+    if count == 0:
+        return []
     device = trainer.accelerator.device
-    told = [torch.tensor(row) for row in tokenizer(list(prompts), add_special_tokens=False)["input_ids"]]
-    said = [torch.tensor(list(row)) for row in ids]
-    fill = tokenizer.pad_token_id
+    rows = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if prompts else []
+    told = [torch.tensor(row) for row in (*rows, *[[fill]] * (count - len(rows)))]
+    said = [torch.tensor(list(row)) for row in (*ids, *[[fill]] * (count - len(ids)))]
     both = torch.cat([pad(told, fill, padding_side="left"), pad(said, fill)], dim=1).to(device)
     masks = [
         pad([torch.ones_like(r) for r in rows], 0, padding_side=side)
@@ -160,7 +164,7 @@ def sequence_logps(trainer: Any, tokenizer: Any, prompts: Sequence[str], ids: Se
     with torch.no_grad():
         logps, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, both, mask, keep, batch_size=size)
     total: list[float] = (logps * masks[1].to(device)).sum(dim=1).tolist()
-    return total
+    return total[: len(ids)]
 
 
 def _give_models(config: GrpoConfig, scorer: JudgeScorer, trainer: BundleTrainer, tokenizer: Any) -> None:

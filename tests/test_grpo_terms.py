@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,8 +14,11 @@ from hypothesis import strategies as st
 from grpo_experiments.contract import Example, Group, Values, blanked
 from grpo_experiments.terms import names, open_terms
 from grpo_experiments.terms.criteria import coverage
-from mr3.records import Task
+from grpo_experiments.terms.frozen_judge import trace_task
+from mr3.records import Outcome, Task
 from mr3.rubrics import Criterion, Rubric
+from rewards.serving.client import JudgeRefused, JudgeUnavailable
+from rewards.serving.schema import JudgeResult
 from tests.grpo_support import answer, example, group, sample, task
 
 A, B, TIE = "Assistant A", "Assistant B", "Tie"
@@ -240,44 +242,63 @@ def test_a_blanked_task_keeps_the_legal_scores_and_nothing_else_of_the_rubric() 
     assert Criterion(name="blank", description="The response is good.") in blanked(task()).rubric.criteria
 
 
-class Desk:
+class Judge:
     """A frozen judge that says what it is told to."""
 
-    def __init__(self, scores: Sequence[str | None]) -> None:
-        self.scores, self.asked, self.judge = list(scores), 0, self
+    def __init__(self, scores: Sequence[float | None] | Exception) -> None:
+        self.scores, self.asked = scores, list[int]()
 
-    def prepare(self, item: Any) -> Any:
-        return type("Prepared", (), {"id": f"v{len(item.task.responses[0])}-{self.asked}", "item": item})()
+    async def judge_batch(self, tasks: Sequence[Any]) -> list[Any]:
+        self.asked.append(len(tasks))
+        if isinstance(self.scores, Exception):
+            raise self.scores
+        assert len(tasks) == len(self.scores)
+        return [
+            JudgeResult(outcome=Outcome.OK if s is not None else Outcome.ENGINE_FAILED, score=s, verdicts=[])
+            for s in self.scores
+        ]
 
-    async def ask(self, prepared: Sequence[Any]) -> Any:
-        self.asked += 1
-        told = {}
-        for p, score in zip(prepared, self.scores, strict=False):
-            outcome = "ok" if score else "engine_failed"
-            p.id += str(len(told))
-            told[p.id] = json.dumps({"id": p.id, "task_id": "x", "outcome": outcome, "score": score})
-        return type("Answers", (), {"results": told})()
+
+def frozen(scores: Sequence[float | None] | Exception, **more: Any) -> Any:
+    rubric = {"criteria": [{"name": "q", "description": "The reasoning is sound."}]}
+    options = {"url": "http://127.0.0.1:9", "rubric": rubric, "patience": 2} | more
+    term: Any = open_terms({"frozen_judge": options})["frozen_judge"]
+    term._client = Judge(scores)
+    return term
+
+
+GROUPS = [group(example(A), [answer(A), "cut"]), group(example(B), [answer(B), answer(A)])]
 
 
 def test_a_frozen_judge_is_asked_once_for_a_batch_and_its_failure_is_no_number() -> None:
-    given = {
-        "judge": {"model": "m", "profile": "compact", "max_prompt_tokens": 9, "max_output_tokens": 9},
-        "store": "s",
-    }
-    rubric = {"criteria": [{"name": "q", "description": "The reasoning is sound."}]}
-    term: Any = open_terms({"frozen_judge": {**given, "rubric": rubric, "patience": 2}})["frozen_judge"]
-    groups = [group(example(A), [answer(A), "cut"]), group(example(B), [answer(B), answer(A)])]
-    term._desk = desk = Desk(["5", None, "3"])
-    assert asyncio.run(term.score_all(groups)) == [[1.0, 0.0], [None, 0.5]] and desk.asked == 1
-    term._desk = Desk([None] * 3)
-    assert asyncio.run(term.score_all(groups)) == [[None, 0.0], [None, None]]
+    term = frozen([5.0, None, 3.0])
+    assert asyncio.run(term.score_all(GROUPS)) == [[1.0, 0.0], [None, 0.5]] and term._client.asked == [3]
+    assert asyncio.run(frozen([1.0, 0.0, 0.25], mode="binary").score_all(GROUPS)) == [[1.0, 0.0], [0.0, 0.25]]
+
+
+def test_a_frozen_judge_that_is_down_gives_none_and_then_stops_the_run() -> None:
+    term = frozen(JudgeUnavailable("no answer in time"))
+    assert asyncio.run(term.score_all(GROUPS)) == [[None, 0.0], [None, None]]
     with pytest.raises(ValueError, match=r"no verdict in 2 batches in a row"):
-        asyncio.run(term.score_all(groups))
+        asyncio.run(term.score_all(GROUPS))
+    with pytest.raises(ValueError, match=r"refuses its tasks: 400: no such mode"):
+        asyncio.run(frozen(JudgeRefused(400, "no such mode")).score_all(GROUPS))
+    again = frozen([None] * 3)
+    assert asyncio.run(again.score_all(GROUPS)) == [[None, 0.0], [None, None]]
+    again._client.scores = [1.0] * 3
+    assert asyncio.run(again.score_all(GROUPS))[0][0] == 0.0 and again._silent == 0
+    nothing = [group(example(A), ["cut", "cut"])]
+    assert asyncio.run(again.score_all(nothing)) == [[0.0, 0.0]] and len(again._client.asked) == 2
+
+
+def test_a_frozen_judge_has_one_way_to_be_asked() -> None:
+    with pytest.raises(ValueError, match="either judge"):
+        frozen([], judge={"model": "m"})
+    with pytest.raises(ValueError, match="store is missing"):
+        frozen([], judge={"model": "m"}, url=None)
 
 
 def test_the_frozen_judge_sees_rubric_responses_and_trace() -> None:
-    from grpo_experiments.terms.frozen_judge import trace_task
-
     rubric = Rubric(criteria=[Criterion(name="q", description="The reasoning is sound.")])
     asked = trace_task(example(A), sample(answer(A, "4 is right"), task().labels), rubric, "pointwise")
     assert "It thanks." in str(asked.input) and "Response B: 5" in str(asked.input)

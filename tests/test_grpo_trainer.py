@@ -312,3 +312,19 @@ def test_paths_of_labels_part_where_their_tokens_do() -> None:
     assert whole[: len(tree.context) + len(path)] == tree.context + path
     assert len({tuple(p) for p in tree.paths.values()}) == 3
     assert len(tree.rows()) == 1, "one row holds both places where labels part"
+
+
+def test_sequence_log_probabilities_are_those_of_one_pass_each(tmp_path: Path) -> None:
+    from grpo_experiments.judge import sequence_logps
+
+    trainer = trainer_of(tmp_path, by_text)
+    tokenizer: Any = trainer.processing_class
+    prompts, ids = ["1 and 2 is", "a longer prompt, 7 and 8 is"], [[5, 6, 7], [9]]
+    found = sequence_logps(trainer, tokenizer, prompts, ids)
+    for prompt, row, told in zip(prompts, ids, found, strict=True):
+        context = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        with torch.no_grad():
+            logp = trainer.model(torch.tensor([context + row])).logits[0].log_softmax(-1)
+        wanted = sum(float(logp[len(context) - 1 + k, token]) for k, token in enumerate(row))
+        assert told == pytest.approx(wanted, rel=1e-3)
+    assert sequence_logps(trainer, tokenizer, [], []) == []

@@ -1,43 +1,48 @@
 """A frozen judge reads the trace under a rubric of its own: its expected score, moved to 0..1.
 
-The judge is any judge of the project (`judge:`; with `host:` its engine lives in a named Ray actor). It
-is asked for all groups of a batch at once, through the exactly-once store, so that the same trace is judged once. A
-failed judgement is None. A judge of which nothing comes back `patience` times in a row stops the run.
+The judge is asked in one of two ways, for all groups of a batch at once: as reward actors (`judge:` and `store:`; named
+Ray actors with an engine each, and the exactly-once store, so the same trace is judged once), or over HTTP (`url:`, a
+server of `mr3 serve`). A failed judgement is None. A judge of which nothing comes back `patience` times in a row stops
+the run.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from grpo_experiments.contract import Example, Group, Need, Sample, ServedTerm, Values
+from mr3.importing import load_named
 from mr3.judging.config import JudgeConfig
 from mr3.judging.scale import label_values
-from mr3.records import Task, Verdict
+from mr3.records import DEFAULT_LABELS
 from mr3.rubrics import Rubric
-from rewards.model import value_of
+from rewards.serving.client import JudgeClient, JudgeRefused, JudgeUnavailable
+from rewards.serving.schema import JudgeTask
+
+log = logging.getLogger("mr3.grpo")
+_ACTORS = "rewards.actor:start_actors"
 
 
-def trace_task(example: Example, sample: Sample, rubric: Rubric, mode: str) -> Task:
+def trace_task(example: Example, sample: Sample, rubric: Rubric, mode: Literal["pointwise", "binary"]) -> JudgeTask:
     """What the frozen judge is asked: the trace as a response to the question that the trained judge was given."""
     task = example.task
     asked = task.input if isinstance(task.input, str) else "\n".join(f"{m.role}: {m.content}" for m in task.input)
-    criteria = "\n".join(f"{i}. {c.description}" for i, c in enumerate(task.rubric.criteria, 1))
-    levels = "\n".join(f"{label}: {text}" for label, text in task.rubric.levels.items())
-    responses = "\n".join(f"Response {name}: {text}" for name, text in zip("ABCDE", task.responses, strict=False))
-    shown = "\n".join(part for part in (asked, responses, criteria, levels) if part)
-    return Task.model_validate(
-        {
-            "id": f"trace-of-{task.id}",
-            "mode": mode,
-            "input": shown,
-            "responses": [f"{sample.parsed.trace}\n{sample.parsed.score}: {sample.parsed.explanation or ''}"],
-            "rubric": rubric,
-            "language": task.language,
-        }
+    responses = [f"Response {name}: {text}" for name, text in zip("ABCDE", task.responses, strict=False)]
+    criteria = [f"{i}. {c.description}" for i, c in enumerate(task.rubric.criteria, 1)]
+    levels = [f"{label}: {text}" for label, text in task.rubric.levels.items()]
+    return JudgeTask(
+        mode=mode,
+        input="\n".join([asked, *responses, *criteria, *levels]),
+        responses=[f"{sample.trace}\n{sample.parsed.score}: {sample.parsed.explanation or ''}"],
+        rubric=rubric,
+        language=task.language,
     )
 
 
@@ -45,54 +50,79 @@ class FrozenJudge(ServedTerm):
     """Scores traces by a rubric, by another judge."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
-    judge: JudgeConfig
     rubric: Rubric = Field(description="for the trace, not the task's own")
-    store: Path = Field(description="folder of the exactly-once store")
-    mode: str = Field("pointwise", pattern="^(pointwise|binary)$")
+    judge: JudgeConfig | None = None
+    store: Path | None = Field(None, description="folder of the exactly-once store, with judge")
+    replicas: int = Field(1, gt=0, description="reward actors that every training process starts")
+    num_gpus: float = Field(0.0, ge=0, description="of one reward actor")
+    url: str | None = Field(None, description="of a server of `mr3 serve`, in place of judge")
+    key: str | None = Field(None, description="the server's key: ${NAME} of an environment variable")
+    mode: Literal["pointwise", "binary"] = "pointwise"
     patience: int = Field(3, gt=0, description="batches in a row without one verdict, after which the run stops")
 
-    _desk: Any = PrivateAttr(None)
+    _client: Any = PrivateAttr(None)
+    _open: ExitStack = PrivateAttr(default_factory=ExitStack)
     _silent: int = PrivateAttr(0)
 
-    def _open(self) -> Any:
-        if self._desk is None:
-            from mr3.judging.worker import open_desk
+    @model_validator(mode="after")
+    def _one_way_to_ask(self) -> Self:
+        if (self.judge is None) == (self.url is None):
+            raise ValueError("say either judge (with store) or url")
+        if self.judge is not None and self.store is None:
+            raise ValueError("store is missing: the folder in which the judge's verdicts are kept")
+        return self
 
-            judge = self.judge.absolute()
-            self._desk = open_desk(judge.model_dump(mode="json"), str(self.store), judge.identity())
-        return self._desk
+    def client(self) -> Any:
+        """Whoever is asked; opened once, on the loop that asks.
+
+        Raises:
+            ValueError: when the judge can't be run.
+        """
+        if self._client is None and self.url is not None:
+            self._client = JudgeClient(self.url, self.key)
+        elif self._client is None:
+            from mr3.inference.session import ray_session
+
+            self._open.enter_context(ray_session())
+            start = load_named(_ACTORS, "the reward actors")
+            name = f"frozen-{os.environ.get('RANK', '0')}"
+            self._client = start(self.judge, self.store, name, replicas=self.replicas, num_gpus=self.num_gpus)
+            self._open.callback(self._client.close)
+        return self._client
 
     async def score_all(self, groups: Sequence[Group]) -> list[Values]:
-        """One request for all legal verdicts of the batch; failed ones earn 0 unasked."""
-        from mr3.judging.judge import JudgeItem
-
-        desk = self._open()
+        """One request for all legal verdicts with a trace; the others earn 0 unasked."""
         values: list[Values] = [[0.0] * len(g.samples) for g in groups]
-        places = [(i, k) for i, g in enumerate(groups) for k, s in enumerate(g.samples) if s.ok]
+        places = [(i, k) for i, g in enumerate(groups) for k, s in enumerate(g.samples) if s.ok and s.trace]
         tasks = [trace_task(groups[i].example, groups[i].samples[k], self.rubric, self.mode) for i, k in places]
-        prepared = [desk.judge.prepare(JudgeItem(task=task)) for task in tasks]
-        answers = await desk.ask(prepared)
-        for (i, k), task, asked in zip(places, tasks, prepared, strict=True):
-            values[i][k] = self._value(Verdict.model_validate_json(answers.results[asked.id]), task)
-        heard = any(values[i][k] is not None for i, k in places)
-        self._silent = 0 if heard or not places else self._silent + 1
+        told = await self._ask(tasks)
+        labels = tuple(self.rubric.levels) or DEFAULT_LABELS[self.mode]
+        scale = label_values(labels, self.mode).values()
+        for (i, k), score in zip(places, told, strict=True):
+            values[i][k] = None if score is None else (score - min(scale)) / (max(scale) - min(scale))
+        self._silent = self._silent + 1 if places and all(score is None for score in told) else 0
         if self._silent >= self.patience:
             raise ValueError(
-                f"the frozen judge {self.judge.model} gave no verdict in {self._silent} batches in a row: see that its "
-                "engine runs and that it can read such prompts; the same command goes on from the last checkpoint"
+                f"the frozen judge gave no verdict in {self._silent} batches in a row: see that its engine runs and "
+                "that it can read such prompts; the same command goes on from the last checkpoint"
             )
         return values
 
-    def _value(self, verdict: Verdict, task: Task) -> float | None:
-        if verdict.score is None:
-            return None
-        scale = label_values(task.labels, task.mode).values()
-        return (value_of(verdict, task.labels, task.mode) - min(scale)) / (max(scale) - min(scale))
+    async def _ask(self, tasks: Sequence[JudgeTask]) -> list[float | None]:
+        if not tasks:
+            return []
+        try:
+            return [result.score for result in await self.client().judge_batch(tasks)]
+        except JudgeUnavailable as error:
+            log.warning("%d traces without a score: %s", len(tasks), error)
+            return [None] * len(tasks)
+        except JudgeRefused as error:
+            raise ValueError(f"the frozen judge refuses its tasks: {error}") from error
 
     def close(self) -> None:
-        """Give back the engine."""
-        if self._desk is not None:
-            self._desk.judge.engine.close()
+        """End the reward actors that this process has started."""
+        self._open.close()
+        self._client = None
 
 
 TERM = FrozenJudge
