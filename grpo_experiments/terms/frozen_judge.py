@@ -83,8 +83,8 @@ class FrozenJudge(ServedTerm):
         elif self._client is None:
             from mr3.inference.session import ray_session
 
-            self._open.enter_context(ray_session())
             start = load_named(_ACTORS, "the reward actors")
+            self._open.enter_context(ray_session())
             name = f"frozen-{os.environ.get('RANK', '0')}"
             self._client = start(self.judge, self.store, name, replicas=self.replicas, num_gpus=self.num_gpus)
             self._open.callback(self._client.close)
