@@ -241,6 +241,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
         result = trainer.train(resume_from_checkpoint=checkpoint)
         if held_out and not (history.evaluations and history.evaluations[-1]["step"] == result.global_step):
             trainer.evaluate()
+            trainer.tell_cost()
     finally:
         for term in scorer.composite.terms.values():
             if isinstance(term, ServedTerm):

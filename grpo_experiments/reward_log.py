@@ -95,7 +95,7 @@ class Step:
         pairs: mean over bundles of twins of whether a sample's counterparts are right too (share right x share right).
         prompt_tokens: every prompt once; `repeated` as often as it has samples.
         gradient_tokens: of completions that went through the backward pass; `moving` those with an advantage.
-        cpu_s: CPU seconds by part, of all processes.
+        cpu_s: CPU seconds by part, of all processes, told before the next step (of `training`: of the step before).
     """
 
     step: int

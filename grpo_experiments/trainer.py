@@ -80,8 +80,8 @@ class BundleTrainer(GRPOTrainer):
         self._bundle_of = {row: n for n, bundle in enumerate([*bundles, *held_out_bundles]) for row in bundle}
         self._batch: Batch | None = None
         self._sampler: Any = None
-        self._replacing = False
         self._cpu: dict[str, float] = {}
+        self._cpu_told: dict[str, float] = {}
         self._evaluated: dict[int, list[tuple[float | None, float | None]]] = {}
         self._generation = (-1, 0)
         """Step, and how many generations of it there were before this one."""
@@ -124,6 +124,16 @@ class BundleTrainer(GRPOTrainer):
         finally:
             inside = sum(self._cpu.values()) - before
             self._cpu[part] = self._cpu.get(part, 0.0) + time.process_time() - begin - inside
+
+    def tell_cost(self) -> None:
+        """Add the CPU seconds of all processes since the last call to the newest step; every process calls it."""
+        spent = {part: total - self._cpu_told.get(part, 0.0) for part, total in self._cpu.items()}
+        self._cpu_told = dict(self._cpu)
+        everywhere = gather_object([spent])
+        if self.history.steps:
+            cost = self.history.steps[-1]["cpu_s"]
+            for part in {p for told in everywhere for p in told}:
+                cost[part] = round(cost.get(part, 0.0) + sum(told.get(part, 0.0) for told in everywhere), 4)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         """As TRL's."""
@@ -336,12 +346,11 @@ class BundleTrainer(GRPOTrainer):
         mask = output["completion_mask"]
         moving = mask.sum(dim=1)[output["advantages"] != 0].sum()
         local = [int(mask.sum()) * self.num_iterations, int(moving) * self.num_iterations]
-        told = gather_object([(local, dict(self._cpu))])
-        step.gradient_tokens, step.moving_tokens = (sum(row[k] for row, _ in told) for k in (0, 1))
-        step.cpu_s = {p: round(sum(cpu.get(p, 0.0) for _, cpu in told), 4) for p in {p for _, c in told for p in c}}
+        told = gather_object([local])
+        step.gradient_tokens, step.moving_tokens = (sum(row[k] for row in told) for k in (0, 1))
         step.replaced = replaced
-        self._cpu = {}
         self.history.steps.append(as_dict(step))
+        self.tell_cost()
         seen = set(self.history.rows)
         self.history.rows += [row for row in dict.fromkeys(r for b in batches for r in b.rows) if row not in seen]
 
@@ -400,7 +409,7 @@ async def _not_called(prompts: Any, completions: Any, **columns: Any) -> list[fl
 
 
 class _Keeper(TrainerCallback):
-    """Begins epochs of the sampler."""
+    """Begins epochs of the sampler, and sees that what was spent is told before it is saved."""
 
     def __init__(self, trainer: BundleTrainer) -> None:
         self._trainer = trainer
@@ -408,3 +417,11 @@ class _Keeper(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the data loader is iterated over; a resumed run is told the epoch that it is in."""
         self._trainer._sampler.begin_epoch(int((state.epoch or 0.0) + 1e-6))
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Before the history is written beside the checkpoint."""
+        self._trainer.tell_cost()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The training of the last step."""
+        self._trainer.tell_cost()

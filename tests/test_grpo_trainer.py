@@ -6,6 +6,7 @@ The model is the nano base, and rewards are made up from the text, so a test tak
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,9 @@ def test_a_resumed_run_is_the_run(tmp_path: Path, save: int) -> None:
 
 def test_the_log_is_bounded_and_complete(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, lambda row, k, text: None if k else 0.5, trl={"max_steps": 2})
+    begin = time.process_time()
     trainer.train()
+    spent = time.process_time() - begin
     rows = list(read_log(tmp_path / "rewards"))
     assert len(rows) == 16 and sum(r["text"] is not None for r in rows) == 2, "one text a generation"
     assert {r["reward"] for r in rows} == {None, 0.5} and {r["term_made_up"] for r in rows} == {None, 0.5}
@@ -216,6 +219,7 @@ def test_the_log_is_bounded_and_complete(tmp_path: Path) -> None:
     assert counts["repeated_prompt_tokens"] == 2 * counts["prompt_tokens"] > 0
     assert counts["sampled_tokens"] == counts["gradient_tokens"] <= 16 * 6 and counts["moving_tokens"] == 0
     assert set(found["cpu_s"]) >= {"generation", "rewards", "training"} and json.dumps(found)
+    assert 0.5 * spent < sum(found["cpu_s"].values()) <= spent, "no second is counted twice"
 
 
 def test_truth_and_terms_stand_beside_the_reward(tmp_path: Path) -> None:
