@@ -138,3 +138,25 @@ def test_tasks_that_are_not_there_are_refused_before_anything_is_loaded(
     assert code == 2 and "is over the 96 output tokens of the judge's card" in capsys.readouterr().err
     code, _ = grpo(CONFIGS[1], home, monkeypatch, "--launch.processes", "3")
     assert code == 2 and "launch.processes is 3, and this run has 1" in capsys.readouterr().err
+
+
+def test_the_estimate_follows_its_formulas() -> None:
+    from dataclasses import replace
+
+    from grpo_experiments.estimate import Plan, memory_of, seconds
+    from mr3.sft.estimate import GIB, Shape, flops
+
+    shape = Shape(4_022_468_096, 151_936 * 2_560, True, 36, 2_560, 4_096, 1_024, 9_728)
+    plan = Plan([1_000] * 64, 8, 500.0, 8_192, 1.0, 1, 2, gpus=4, engine_gpus=4, in_place=0.4)
+    found = seconds(shape, plan, 989, 0.4, 2_000)
+    work = flops(shape, [1_500] * 512)
+    assert found.training == pytest.approx(work / (4 * 989e12 * 0.4))
+    assert found.measuring == pytest.approx(2 * found.training / 3), "two forward passes cost two thirds of a step"
+    held = 64 * 8 * 1_250 * 36 * 1_024 * 4
+    prefill = 2 * shape.multiplied * 64_000 / (4 * 989e12 * 0.4)
+    assert found.generation == pytest.approx(prefill + 500 * (2 * shape.parameters + held / 4) / 2e12)
+    assert seconds(shape, replace(plan, iterations=3), 989, 0.4, 2_000).training == pytest.approx(3 * found.training)
+    states, beside, engine = memory_of(shape, shape.parameters, plan, 12_000, True, 1, 80)
+    assert engine == round(0.4 * 80 * GIB) and beside == 2 * shape.parameters
+    assert states.weights == 4 * shape.parameters // 4
+    assert memory_of(shape, shape.parameters, replace(plan, sleeps=True), 12_000, True, 0, 80)[1:] == (0, 0)
