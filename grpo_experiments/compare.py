@@ -16,6 +16,9 @@ from mr3.stats import paired_bootstrap, rate
 def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
     """One row per run: accuracy, and the paired difference from the first run on the tasks that all share.
 
+    A task counts by the share of its samples that are right. Tasks of one content (twins among them: the same responses
+    under other rubrics) are not independent: intervals are over contents.
+
     Raises:
         ValueError: when the runs share no task.
     """
@@ -27,11 +30,18 @@ def table(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return [
         {
             "run": str(folder),
-            "accuracy": rate((run[i].score == 1.0 for i in shared), contents),
+            "accuracy": _accuracy([run[i].score for i in shared], contents),
             "difference": paired_bootstrap([run[i].score for i in shared], first, contents=contents),
         }
         for folder, run in zip(folders, runs, strict=True)
     ]
+
+
+def _accuracy(scores: Sequence[float], contents: Sequence[str]) -> dict[str, Any]:
+    """The mean: a rate where there is one sample a task, else with a bootstrap interval over contents."""
+    if all(score in (0.0, 1.0) for score in scores):
+        return rate((score == 1.0 for score in scores), contents)
+    return paired_bootstrap(scores, [0.0] * len(scores), contents=contents)
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:

@@ -45,13 +45,17 @@ def _rows(folder: Path, name: str, columns: Iterable[str], command: str) -> list
 
 
 def _of_verdicts(folder: Path) -> list[Item]:
-    """The unswapped first verdicts of an evaluation: right or wrong."""
-    columns = ("task_id", "content", "language", "sets", "gold", "score", "swapped", "sample")
+    """The unswapped verdicts of an evaluation: the share of a task's samples that is right."""
+    columns = ("task_id", "content", "language", "sets", "gold", "score", "swapped")
+    right: dict[tuple[str, str], list[bool]] = {}
+    about: dict[tuple[str, str], tuple[str, str]] = {}
+    for row in _rows(folder, "verdicts.parquet", columns, "eval"):
+        for name in () if row["swapped"] else row["sets"]:
+            right.setdefault((row["task_id"], name), []).append(row["score"] == row["gold"])
+            about[row["task_id"], name] = (row["content"], row["language"])
     return [
-        Item(row["task_id"], row["content"], name, row["language"], float(row["score"] == row["gold"]))
-        for row in _rows(folder, "verdicts.parquet", columns, "eval")
-        if not row["swapped"] and not row["sample"]
-        for name in row["sets"]
+        Item(task, about[task, name][0], name, about[task, name][1], sum(r) / len(r))
+        for (task, name), r in right.items()
     ]
 
 

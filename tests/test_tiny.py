@@ -45,10 +45,10 @@ from tests.prompts_support import write_templates
 OVERLAY = Path("configs/tiny.yaml")
 ALLOWED = {
     "model": {"model", "tokenizer", "qwen3"},
-    "rows": {"limit", "sample", "rows", "max_rows"},
-    "steps": {"max_steps", "gradient_accumulation_steps"},
-    "lengths": {"max_tokens", "max_prompt_tokens", "max_output_tokens", "max_model_len"},
-    "device": {"use_cpu", "kv_cache_memory_bytes"},
+    "rows": {"limit", "sample", "rows", "max_rows", "max_tasks", "held_out_tasks"},
+    "steps": {"max_steps", "gradient_accumulation_steps", "eval_steps"},
+    "lengths": {"max_tokens", "max_prompt_tokens", "max_output_tokens", "max_model_len", "max_completion_length"},
+    "device": {"use_cpu", "use_vllm", "kv_cache_memory_bytes"},
     "dtype": {"dtype", "bf16"},
     "attention": {"attention"},
     "processes": {"max_num_seqs", "processes", "accelerate"},

@@ -1,6 +1,6 @@
 """A served judge as a reward function of TRL's GRPOTrainer: a failed judgement is None, never a number.
 
-TRL leaves a None out of its group only where it is the only reward (see `grpo_experiments.rewards`): use this as the
+TRL leaves a None out of its group only where it is the only reward (see `grpo_experiments.composite`): use this as the
 one reward, or set `multi_objective_aggregation: normalize_then_sum`.
 """
 
