@@ -37,7 +37,10 @@ STAGES: dict[str, Stage] = {
         "mr3.nano.dataset",
         "make training data from sources (the data factory), or the tables of the nano world",
         "DataConfig",
-        variants={"sources": ("mr3.factory.stage", "FactoryConfig")},
+        variants={
+            "sources": ("mr3.factory.stage", "FactoryConfig"),
+            "tables": ("mr3.nano.rubric_data", "RubricDataConfig"),
+        },
     ),
     "nano": Stage("mr3.nano.pretrain", "pretrain the nano base again", "PretrainConfig"),
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),

@@ -17,7 +17,7 @@ from functools import cache
 from mr3.nano.checks import Finding, analyse
 from mr3.nano.facts import Content, Question, contents, flip
 from mr3.nano.packs import TRAIN_CRITERIA, TRAIN_FAMILIES, TRAIN_LANGUAGES
-from mr3.nano.rubrics import orders, sample_names, word_rubric
+from mr3.nano.rubrics import is_held_out, orders, sample_names, word_rubric
 from mr3.nano.shortcut import decide, hidden_verdict
 from mr3.nano.tasks import JudgeTask, Recipe, TaskMaker
 from mr3.records import Mode, stable_hash
@@ -61,7 +61,7 @@ class World:
     held_out_order: bool = False
     held_out_wording: bool = False
     criterion: str | None = None
-    """A criterion that every rubric names, and that decides in every pair of twins."""
+    """A criterion that single rubrics and one of every pair name, and that decides in every pair of twins."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class StudyMaker:
     def _names(self, mode: Mode) -> tuple[str, ...]:
         least = 2 if mode == "pointwise" else 1
         if self.world.criterion is not None:
-            return self._maker.rng.choice([o for o in self._pool if len(o) >= least])
+            return self._maker.rng.choice([o for o in self._pool if self.world.criterion in o and len(o) >= least])
         return sample_names(self._maker.rng, self.world.held_out_order, least)
 
     def _draw(self, slot: Slot) -> tuple[tuple[str, ...], list[str], Findings]:
@@ -187,7 +187,9 @@ class StudyMaker:
         """
         rng = self._begin(slot, "twins")
         tied = slot.mode == "pairwise" and rng.random() < TIES_OF_PAIRS
-        wanted = rng.choices(list(EDITS), list(EDITS.values()))[0]
+        # In another order the same criteria flip only who wins: neither a tie nor what all criteria count for.
+        kinds = [edit for edit in EDITS if edit != "order" or (slot.mode == "pairwise" and not tied)]
+        (wanted,) = rng.choices(kinds, [EDITS[edit] for edit in kinds])
         for _ in range(_MOST_DRAWS):
             names, texts, found = self._draw(slot)
             other = self._partner(slot.mode, names, found, later, tied, wanted)
@@ -224,9 +226,10 @@ class StudyMaker:
 
 @cache
 def _orders_with(criterion: str) -> tuple[tuple[str, ...], ...]:
-    """Ordered choices of 2 or 3 criteria with one that no rubric of training names."""
+    """Ordered choices of up to 3 criteria, also of one that no rubric of training names; else as in training."""
     names = (*TRAIN_CRITERIA, criterion)
-    return tuple(o for k in (2, 3) for o in itertools.permutations(names, k) if criterion in o)
+    found = [o for k in (1, 2, 3) for o in itertools.permutations(names, k)]
+    return tuple(o for o in found if criterion in o or not is_held_out(o))
 
 
 def _orders(world: World) -> tuple[tuple[str, ...], ...]:
