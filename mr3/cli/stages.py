@@ -45,6 +45,9 @@ STAGES: dict[str, Stage] = {
     "nano": Stage("mr3.nano.pretrain", "pretrain the nano base again", "PretrainConfig"),
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),
     "eval": Stage("mr3.evaluation.stage", "measure a judge on evaluation tasks with gold labels", "EvalConfig"),
+    "measures": Stage(
+        "mr3.evaluation.measures", "what a judge makes of its rubrics: twins, shortcuts, traces, gates", "MeasuresConfig"
+    ),
     "results": Stage("mr3.evaluation.results", "finished evaluations as one table: judges, seeds, differences"),
     "judge": Stage("mr3.cli.judge_one", "one verdict in the terminal"),
     "render": Stage("mr3.cli.render", "print the prompts of rows, by profile, language and strategy"),
