@@ -87,7 +87,9 @@ def _long(task: Task, rubric: Rubric, characters: int) -> str:
     """Sentences about every criterion and response, again and again, that find nothing."""
     texts = [*task.responses, task.input if isinstance(task.input, str) else task.input[-1].content]
     said, size = [], 0
-    for (name, text), quoted in zip(cycle(_criteria(rubric) or [("quality", "It is good.")]), cycle(texts), strict=False):
+    for (name, text), quoted in zip(
+        cycle(_criteria(rubric) or [("quality", "It is good.")]), cycle(texts), strict=False
+    ):
         said.append(f"Let us consider {name} with great care. {text} The text reads: {quoted} This must be weighed.")
         size += len(said[-1]) + 1
         if size >= characters:

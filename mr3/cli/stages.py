@@ -46,7 +46,9 @@ STAGES: dict[str, Stage] = {
     "sft": Stage("mr3.sft.stage", "fine-tune a judge or a policy on prompt-completion rows", "SftConfig"),
     "eval": Stage("mr3.evaluation.stage", "measure a judge on evaluation tasks with gold labels", "EvalConfig"),
     "measures": Stage(
-        "mr3.evaluation.measures", "what a judge makes of its rubrics: twins, shortcuts, traces, gates", "MeasuresConfig"
+        "mr3.evaluation.measures",
+        "what a judge makes of its rubrics: twins, shortcuts, traces, gates",
+        "MeasuresConfig",
     ),
     "results": Stage("mr3.evaluation.results", "finished evaluations as one table: judges, seeds, differences"),
     "judge": Stage("mr3.cli.judge_one", "one verdict in the terminal"),

@@ -117,7 +117,9 @@ def read_run(folder: Path, tasks: Sequence[EvalTask], rows: Mapping[str, Mapping
             (other if verdict["swapped"] else first)[verdict["task_id"]] = verdict
     strange = first.keys() - rows.keys()
     if strange or not first:
-        raise ValueError(f"{folder} judged {min(strange, default='nothing')!r}, which is not in `tasks`: give its table")
+        raise ValueError(
+            f"{folder} judged {min(strange, default='nothing')!r}, which is not in `tasks`: give its table"
+        )
     seen = [t for t in tasks if t.id in first]
     wrong = next((t for t in seen if first[t.id]["gold"] != t.gold), None)
     if wrong is not None:
@@ -310,8 +312,10 @@ def with_checks(seen: Sequence[Seen], checkers: Mapping[str, Checker]) -> list[S
 
 
 def items_of(seen: Sequence[Seen], run: str) -> Iterator[Item]:
-    """Items for paired tables: sets `RUN/SET/accuracy`, `.../shortcut_right`, `.../shortcut_wrong`, `.../both_right` (an
-    item per pair of twins), and `.../CHECKER`."""
+    """Items for paired tables, an item per task or pair of twins.
+
+    Sets: `RUN/SET/accuracy`, `.../shortcut_right`, `.../shortcut_wrong`, `.../both_right` (pairs), `.../CHECKER`.
+    """
 
     def item(one: Seen, identity: str, name: str, kind: str, score: float) -> Item:
         return Item(identity, one.given.content, f"{run}/{name}/{kind}", one.given.task.language, score)

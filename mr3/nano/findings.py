@@ -135,4 +135,3 @@ def faithful(task: Task, completion: str, row: Mapping[str, Any]) -> float | Non
     if names_read(task.mode, names, found) == names_read(task.mode, HIDDEN_ORDER, found):
         return None
     return follows_rubric(task, completion, row)
-

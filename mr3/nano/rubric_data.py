@@ -1,8 +1,8 @@
 """`mr3 data` with `tables:`: what a study of rubric-aware training trains, tunes and tests on, as Parquet.
 
 Out, per table NAME: `NAME.parquet` (tasks with gold, schema in mr3/nano/rubric_rows.py) and `NAME_sft.parquet` (the
-same rows with gold traces, for `mr3 sft`); per part: `judge_PART.parquet`, evaluation sets; `ignoring_sft.parquet`, rows
-that teach a judge to ignore the rubric; `replay.parquet`, plain text. Shares of everything in `metrics.json`.
+same rows with gold traces, for `mr3 sft`); per part: `judge_PART.parquet`, evaluation sets; `ignoring_sft.parquet`,
+rows that teach a judge to ignore the rubric; `replay.parquet`, plain text. Shares of everything in `metrics.json`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ class Table(BaseModel):
     rows: int = Field(ge=2, multiple_of=2)
     twins: bool = Field(False, description="pairs of the same responses under two rubrics with different gold")
     agree: float | None = Field(
-        None, ge=0, le=1, description="share of rows, in each mode, that the hidden default order gets right; as it falls"
+        None,
+        ge=0,
+        le=1,
+        description="share of rows, in each mode, that the hidden default order gets right; as it falls",
     )
     later: float = Field(0.5, ge=0, le=1, description="share of twins in which no first criterion decides")
 
