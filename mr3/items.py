@@ -67,7 +67,11 @@ def _of_table(stage: str) -> Callable[[Path], list[Item]]:
     return read
 
 
-READERS: dict[str, Callable[[Path], list[Item]]] = {"eval": _of_verdicts, "policy-eval": _of_table("policy-eval")}
+READERS: dict[str, Callable[[Path], list[Item]]] = {
+    "eval": _of_verdicts,
+    "measures": _of_table("measures"),
+    "policy-eval": _of_table("policy-eval"),
+}
 
 
 def read_items(stage: str, folder: Path) -> list[Item]:

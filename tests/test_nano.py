@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mr3.nano.checks import analyse, check, find_number
-from mr3.nano.dataset import judge_tasks
+from mr3.nano.dataset import judge_rows, judge_tasks, policy_rows, prompts
 from mr3.nano.facts import SPLITS, Content, Question, contents, flip
 from mr3.nano.junk import FAMILIES as JUNK_FAMILIES
 from mr3.nano.junk import add_junk, junk
@@ -30,10 +30,11 @@ from mr3.nano.packs import (
 from mr3.nano.responses import Mix, garble, write_response
 from mr3.nano.rubrics import is_held_out, orders, word_rubric
 from mr3.nano.tasks import Recipe, TaskMaker
-from mr3.nano.testsets import build_sets
+from mr3.nano.testsets import build_sets, gold_rows
 from mr3.nano.text import TextWorld
 from mr3.nano.verdicts import score
 from mr3.prompts import render
+from mr3.records import stable_hash
 
 ALL = contents()
 
@@ -216,3 +217,12 @@ def test_junk_is_added_to_a_share_of_the_judges_tasks_and_changes_nothing_else()
         if "brief" not in one.names:
             assert (one.label, one.completion) == (other.label, other.completion)
     assert 0.15 < changed / 400 < 0.3
+
+
+def test_the_demos_tables_stay_as_they_are() -> None:
+    """Byte for byte: measured figures rest on them, and what is added to the world must not move them."""
+    for_rl = gold_rows(judge_tasks("judge_dev", 20, 6), "rl")
+    assert stable_hash(judge_rows(60, 1, 0.25), length=16) == "142786af2bfd59a5"
+    assert stable_hash(build_sets(12, 3), length=16) == "baadab9d1bbb835d"
+    assert stable_hash(for_rl, length=16) == "2f491faf740dd707"
+    assert stable_hash(policy_rows(Mix(), 20, 10), prompts("pool", 2, 4), length=16) == "bdcbc2ee3c169a8d"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mr3.artifacts import read_json, write_json
 from mr3.cli.report import write_report
-from mr3.cli.summary import Bar, Figure, RunRecord, build_summary, look_up, rates
+from mr3.cli.summary import Bar, Figure, RunRecord, StageFolder, build_summary, look_up, rates
 from mr3.stats import wilson
 
 HOSTILE = "<script>alert(1)</script> & مرحبا"
@@ -147,6 +147,15 @@ def test_the_summary_holds_rates_whole_and_gaps_as_null(run_folder: Path) -> Non
 
 def test_a_report_of_a_run_with_nothing_to_draw(tmp_path: Path) -> None:
     write_json(tmp_path / "demo.json", record(tmp_path, {}).model_dump(mode="json"))
+    assert write_report(tmp_path, time.monotonic()) == []
+    assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_of_several_judges_has_no_sets_of_its_own_to_draw(tmp_path: Path) -> None:
+    told = record(tmp_path, {})
+    told.stages["both"] = StageFolder(stage="eval", folder=tmp_path / "both")
+    write_json(tmp_path / "both" / "metrics.json", {"rows": [], "runs": ["greedy/run", "sampled/run"]})
+    write_json(tmp_path / "demo.json", told.model_dump(mode="json"))
     assert write_report(tmp_path, time.monotonic()) == []
     assert "<img" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 

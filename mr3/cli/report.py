@@ -35,7 +35,7 @@ class Pieces:
 
     def main_eval(self) -> tuple[str | None, Mapping[str, Any]]:
         """The evaluation with the most sets, which is the judge's (a base is asked less)."""
-        found = self.of("eval")
+        found = {name: m for name, m in self.of("eval").items() if "sets" in m}  # several judges have theirs below
         if not found:
             return None, {}
         name = max(found, key=lambda n: len(found[n]["sets"]))

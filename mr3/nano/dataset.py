@@ -34,7 +34,7 @@ MODE_SHARES = {"pairwise": 0.5, "pointwise": 0.28, "binary": 0.22}
 PROFILE = "compact"
 # Replayed text is like that of the last phase of pretraining; other letters, so that a judge asked about a criterion
 # that it was not trained on does not fall back to calling responses x and y.
-_REPLAY: dict[str, Any] = {"listed": 0.9, "chat": 0.8, "any_letters": True}
+REPLAY: dict[str, Any] = {"listed": 0.9, "chat": 0.8, "any_letters": True}
 
 
 class DataConfig(StageConfig):
@@ -139,7 +139,7 @@ def run(config: DataConfig) -> None:
         if config.teacher_rows:
             told = strategy_rows(config.teacher_rows, seed + 7, PROFILE)
             counts["teacher_sft"] = _write(out / "teacher_sft.parquet", told)
-        replay = itertools.islice(TextWorld(seed + 2, **_REPLAY).documents(), config.replay_documents)
+        replay = itertools.islice(TextWorld(seed + 2, **REPLAY).documents(), config.replay_documents)
         counts["replay"] = _write(out / "replay.parquet", ({"text": text} for text in replay))
         for_rl = judge_tasks("judge_dev", config.rl_rows, seed + 6)
         counts["judge_rl"] = _write(out / "judge_rl.parquet", gold_rows(for_rl, "rl"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from dataclasses import dataclass
+from functools import cache
 
 from mr3.nano.packs import Pack, packs
 from mr3.records import stable_hash
@@ -78,8 +79,9 @@ class Question:
         }
 
 
-def contents(split: str | None = None) -> list[Content]:
-    """Every distinct content (one order of the two facts), of one split or of all."""
+@cache
+def _contents() -> tuple[tuple[Content, str], ...]:
+    """Every content with its split: 8,712 hashes, for which every maker of tasks would ask again."""
     counts = range(1, _LARGEST_COUNT + 1)
     nouns = range(len(packs()["en"].nouns))
     found = [
@@ -88,7 +90,12 @@ def contents(split: str | None = None) -> list[Content]:
         for n, m in itertools.product(counts, counts)
         if n != m
     ]
-    return found if split is None else [c for c in found if c.split == split]
+    return tuple((content, content.split) for content in found)
+
+
+def contents(split: str | None = None) -> list[Content]:
+    """Every distinct content (one order of the two facts), of one split or of all."""
+    return [content for content, of in _contents() if split is None or of == split]
 
 
 def flip(content: Content, rng: random.Random) -> Content:
