@@ -103,9 +103,7 @@ def _tables(folder: Path) -> dict[str, list[dict[str, Any]]]:
     tables = {file.name: pq.read_table(file).to_pylist() for file in sorted((folder / "label").glob("*.parquet"))}
     ids = [row["id"] for row in tables["verdicts.parquet"]]
     assert len(set(ids)) == len(ids), "a verdict stands twice in the table"
-    return {
-        name: [{k: v for k, v in row.items() if k not in _DIFFER} for row in rows] for name, rows in tables.items()
-    }
+    return {name: [{k: v for k, v in row.items() if k not in _DIFFER} for row in rows] for name, rows in tables.items()}
 
 
 def _config(root: Path, case: Case | None) -> Path:

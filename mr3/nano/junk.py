@@ -39,7 +39,7 @@ _BYTES, _LONG_BYTES, _LONG = (4, 90), (90, 900), 0.2
 
 def _of_block(rng: random.Random, block: str, most: int) -> str:
     """Characters by lot between the two that `block` names."""
-    first, last = block
+    first, last = tuple(block)
     return "".join(chr(rng.randint(ord(first), ord(last))) for _ in range(rng.randint(2, most)))
 
 
