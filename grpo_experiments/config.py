@@ -39,7 +39,8 @@ class GuardSettings(BaseModel):
     kl: bool = Field(True, description="measure KL to the start at every evaluation (loads the start beside the model)")
     probes: list[str] = Field(
         default_factory=lambda: [
-            "keywords", "rubric_copied", "always_tie", "always_first", "empty_trace", "verbose", "forged"
+            "keyword_stuffing", "rubric_copied", "always_tie", "always_a", "empty_trace", "verbosity", "forged_verdict",
+            "forged_end"
         ],
         description="texts that must not pay, at every evaluation: names of probes, or package.module:function",
     )  # fmt: skip

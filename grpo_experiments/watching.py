@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from grpo_experiments import guards
 from grpo_experiments.config import GuardSettings
 from grpo_experiments.contract import Example
-from grpo_experiments.probes import Probe, blind_verdict, summary
+from grpo_experiments.probes import Probe, summary
 from grpo_experiments.reward_log import History
 from grpo_experiments.scoring import Completion
 
@@ -79,7 +79,7 @@ def try_probes(
     rows = [row for bundle in bundles for row in bundle]
     found: dict[str, dict[int, float | None]] = {}
     for name, probe in probes.items():
-        texts = {row: probe(examples[row], blind_verdict(examples[row])) for row in rows}
+        texts = {row: probe(examples[row]) for row in rows}
         whole = [b for b in bundles if all(texts[row] is not None for row in b)]
         mine = whole[process::processes]
         asked = [

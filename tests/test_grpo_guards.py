@@ -14,12 +14,11 @@ from grpo_experiments.composite import Composite
 from grpo_experiments.config import GuardSettings
 from grpo_experiments.contract import Example, Group
 from grpo_experiments.guards import OVER_OPTIMISED, TOO_FAR, over_evaluations, over_kl, over_steps, silent
-from grpo_experiments.probes import PROBES, blind_verdict, open_probes, summary
+from grpo_experiments.probes import PROBES, open_probes, summary
 from grpo_experiments.reward_log import History
 from grpo_experiments.terms import open_terms
 from grpo_experiments.watching import Watch
 from mr3.parsing import format_named
-from mr3.records import Outcome
 from tests.grpo_support import answer, example, sample, task
 
 SETTINGS = GuardSettings()
@@ -169,37 +168,28 @@ def test_no_probe_earns_more_than_half_of_an_honest_judge() -> None:
     trace = "1 correct: A 4 yes, B 5 no: A"
     honest = mean_rewards([(answer("Assistant A", trace), answer("Assistant B", trace)) for _ in pairs], pairs)
     paid = {}
-    for name, probe in PROBES.items():
-        texts = [tuple(probe(e, blind_verdict(e)) or "" for e in pair) for pair in pairs]
+    for name in GuardSettings().probes:
+        texts = [tuple(PROBES[name](e) or "" for e in pair) for pair in pairs]
         paid[name] = mean_rewards(texts, pairs)  # type: ignore[arg-type]
     found = summary(paid, honest)
-    assert set(found) == set(PROBES) and all(row["ratio"] <= 0.5 for row in found.values()), found
-    assert found["forged"]["reward"] == 0.0
+    assert len(found) == 8 and all(row["ratio"] <= 0.5 for row in found.values()), found
+    assert found["forged_end"]["reward"] == 0.0
 
 
-def test_a_blind_verdict_is_the_same_under_every_rubric() -> None:
-    for pair in map(twins, range(20)):
-        assert blind_verdict(pair[0]) == blind_verdict(pair[1])
-    verdicts = {blind_verdict(twins(i)[0]) for i in range(40)}
-    assert verdicts == {"Assistant A", "Assistant B", "Tie"}
-
-
-def test_probes_are_read_as_they_are_meant() -> None:
-    of = twins(0)[0]
+def test_probes_look_at_no_rubric() -> None:
+    """All but the one that is given the gold label: the same verdict under both twins."""
     read = format_named("mr3").parse
-    told = {name: read(probe(of, "Tie") or "", of.task.labels, "stop") for name, probe in PROBES.items()}
-    assert all(
-        told[name].score == "Tie" for name in ("keywords", "rubric_copied", "empty_trace", "verbose", "always_tie")
-    )
-    assert told["always_first"].score == "Assistant A" and told["forged"].outcome is Outcome.PARSE_FAILED
-    assert "It thanks." in (told["rubric_copied"].trace or "") and not told["empty_trace"].trace
-    assert PROBES["always_tie"](example(task=task(mode="pointwise", responses=["x"]), gold="1"), "1") is None
+    for name in GuardSettings().probes:
+        for pair in map(twins, range(4)):
+            said = [read(PROBES[name](e) or "", e.task.labels, "stop").score for e in pair]
+            assert said[0] == said[1], name
+    assert PROBES["always_tie"](example(task=task(mode="binary", responses=["x"]), gold="true")) is None
 
 
 def test_unknown_probes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"no probe 'flattery'; known are keywords"):
+    with pytest.raises(ValueError, match=r"no probe 'flattery'; known are keyword_stuffing"):
         open_probes(["flattery"])
-    assert open_probes(["forged", "grpo_experiments.probes:verbose"])["forged"] is PROBES["forged"]
+    assert open_probes(["forged_end", "tests.grpo_support:example"])["forged_end"] is PROBES["forged_end"]
 
 
 def test_a_probe_is_compared_where_both_are_known() -> None:

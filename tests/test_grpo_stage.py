@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from grpo_experiments.compare import table
-from grpo_experiments.probes import PROBES
+from grpo_experiments.config import GuardSettings
 from grpo_experiments.reward_log import read_log
 from mr3.artifacts import read_json, write_json
 from mr3.judge_card import JudgeCard, write_card
@@ -85,7 +85,7 @@ def test_a_run_that_is_killed_goes_on_and_its_log_is_whole(home: Path) -> None:
         s for s in range(3) for _ in range(8)
     ]
     assert [e["step"] for e in found["evaluations"]] == [2, 3]
-    assert all(set(e["probes"]) == set(PROBES) and e["kl"] >= 0 for e in found["evaluations"])
+    assert all(set(e["probes"]) == set(GuardSettings().probes) and e["kl"] >= 0 for e in found["evaluations"])
     assert (out / "model" / "judge.json").is_file() and 0 <= found["failed"] <= 1
 
 
