@@ -82,6 +82,7 @@ class BundleTrainer(GRPOTrainer):
         self._sampler: Any = None
         self._cpu: dict[str, float] = {}
         self._cpu_told: dict[str, float] = {}
+        self._cpu_begin = 0.0
         self._evaluated: dict[int, list[tuple[float | None, float | None]]] = {}
         self._generation = (-1, 0)
         """Step, and how many generations of it there were before this one."""
@@ -125,8 +126,16 @@ class BundleTrainer(GRPOTrainer):
             inside = sum(self._cpu.values()) - before
             self._cpu[part] = self._cpu.get(part, 0.0) + time.process_time() - begin - inside
 
-    def tell_cost(self) -> None:
-        """Add the CPU seconds of all processes since the last call to the newest step; every process calls it."""
+    def tell_cost(self, between: bool = False) -> None:
+        """Add the CPU seconds of all processes since the last call to the newest step; every process calls it.
+
+        Args:
+            between: no part is going on, so what no part holds can be told too, as `other` (the optimizer's step,
+                checkpoints, the data loader).
+        """
+        if between:
+            elapsed = time.process_time() - self._cpu_begin
+            self._cpu["other"] = elapsed - sum(s for part, s in self._cpu.items() if part != "other")
         spent = {part: total - self._cpu_told.get(part, 0.0) for part, total in self._cpu.items()}
         self._cpu_told = dict(self._cpu)
         everywhere = gather_object([spent])
@@ -420,8 +429,12 @@ class _Keeper(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the history is written beside the checkpoint."""
-        self._trainer.tell_cost()
+        self._trainer.tell_cost(between=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The training of the last step."""
-        self._trainer.tell_cost()
+        """What is left."""
+        self._trainer.tell_cost(between=True)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Nothing is spent yet."""
+        self._trainer._cpu_begin = time.process_time()

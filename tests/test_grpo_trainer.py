@@ -219,7 +219,7 @@ def test_the_log_is_bounded_and_complete(tmp_path: Path) -> None:
     assert counts["repeated_prompt_tokens"] == 2 * counts["prompt_tokens"] > 0
     assert counts["sampled_tokens"] == counts["gradient_tokens"] <= 16 * 6 and counts["moving_tokens"] == 0
     assert set(found["cpu_s"]) >= {"generation", "rewards", "training"} and json.dumps(found)
-    assert 0.5 * spent < sum(found["cpu_s"].values()) <= spent, "no second is counted twice"
+    assert 0.8 * spent < sum(found["cpu_s"].values()) <= spent, "all is counted, and no second twice"
 
 
 def test_truth_and_terms_stand_beside_the_reward(tmp_path: Path) -> None:
