@@ -21,7 +21,6 @@ BLANK = Rubric(name="blank", criteria=[Criterion(name="good", description="The r
 _OURS = {
     "reward_weights": "reward.kind (one reward: beside another one TRL counts a None as 0)",
     "model_init_kwargs": "dtype and attention",
-    "logging_steps": "log (a line for every step)",
 }
 
 
@@ -94,11 +93,10 @@ class RewardSettings(_Section):
 class Guards(_Section):
     """When a run ends early, with a reason in its metrics."""
 
-    window: int = Field(20, ge=2, description="steps whose means are compared: the first ones, and the last ones")
-    fall: float = Field(0.05, gt=0, description="the truth has fallen when it is so much below the first window's mean")
-    rise: float = Field(
-        0.0, ge=0, description="and the reward has not fallen when it is this much above its first mean"
-    )
+    window: int = Field(20, ge=2, description="steps whose means are compared: the last ones with the best before")
+    fall: float = Field(0.05, gt=0, description="the truth has fallen when its mean is so much lower")
+    rise: float = Field(0.0, ge=0, description="the reward has risen when its mean is higher by more than this")
+    z: float = Field(2.0, ge=0, description="and either change is beyond so many standard errors")
     stop: bool = Field(True, description="end the run; false: only say so in the log")
 
 
@@ -134,7 +132,7 @@ class PolicyGrpoConfig(StageConfig):
     references: Path | None = Field(
         None, description="Parquet with prompt_id and a text for each prompt to be compared with"
     )
-    reference_column: str = Field("response", description="the text's column there")
+    reference_column: str = Field("text", description="the text's column there")
     thinking: bool = Field(False, description="`enable_thinking` of Qwen3-like chat templates; thoughts are not judged")
     reward: RewardSettings
     checker: str | None = Field(None, description="ground truth, logged beside the reward: package.module:function")

@@ -8,7 +8,7 @@ import os
 import socket
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlparse
 
 import torch
@@ -42,7 +42,15 @@ def hub_reachable() -> bool:
     return True
 
 
-def _tokenizer(config: SftConfig) -> tuple[PreTrainedTokenizerBase, str]:
+class Sized(Protocol):
+    """What the numbers of a run are had from: any training stage's config."""
+
+    model: str
+    architecture: dict[str, Any] | None
+    peft: dict[str, Any] | None
+
+
+def tokenizer_of(config: Sized) -> tuple[PreTrainedTokenizerBase, str]:
     """The model's own, or the nano one, and which it is."""
     if Path(config.model).is_dir() or hub_reachable():
         return load_tokenizer(config.model), f"of {config.model}"
@@ -56,7 +64,7 @@ def _tokenizer(config: SftConfig) -> tuple[PreTrainedTokenizerBase, str]:
         )
 
 
-def _meta_model(config: SftConfig) -> tuple[PreTrainedModel, str]:
+def meta_model(config: Sized) -> tuple[PreTrainedModel, str]:
     """The model without its weights, and where its numbers come from.
 
     Raises:
@@ -91,7 +99,8 @@ def shape_of(model: PreTrainedModel) -> Shape:
     )
 
 
-def _trained(config: SftConfig, model: PreTrainedModel, shape: Shape) -> int:
+def trained_parameters(config: Sized, model: PreTrainedModel, shape: Shape) -> int:
+    """How many of the parameters change."""
     if config.peft is None:
         return shape.parameters
     from peft import LoraConfig, get_peft_model
@@ -107,16 +116,16 @@ def dry_run(config: SftConfig) -> str:
         ValueError: for data or a model that is not there, or when none of the first rows fits.
     """
     use_threads()
-    tokenizer, which = _tokenizer(config)
+    tokenizer, which = tokenizer_of(config)
     arguments = trl_config(SFTConfig, trainer_options(config, tokenizer), config.output_dir / "trainer", config.seed)
     first, total = list(read_rows(config, config.estimate.rows)), count_rows(config)
     encoded = encode(tokenizer, first, config.max_tokens)
     if not encoded.rows:
         raise ValueError(f"none of the first {len(first)} rows fits into max_tokens={config.max_tokens}")
     rows = arranged(encoded.rows, replayed(config, tokenizer, encoded.rows), config.order, config.packing, config.seed)
-    model, where = _meta_model(config)
+    model, where = meta_model(config)
     shape = shape_of(model)
-    trained = _trained(config, model, shape)
+    trained = trained_parameters(config, model, shape)
     return "\n".join(
         [
             f"dry run of {config.output_dir} (nothing is trained or written)",
@@ -171,7 +180,7 @@ def _run_lines(
         f"{arguments.gradient_accumulation_steps} accumulated x {processes} processes)",
         f"  model           {shape.parameters:,} parameters, {trained:,} trained; numbers from {where}",
         *_memory_lines(need, processes, machine.memory_gib, arguments.gradient_checkpointing),
-        f"  time            {_duration(hours(work, processes, machine.peak_tflops, machine.mfu))}: {work:.3g} FLOPs "
+        f"  time            {duration(hours(work, processes, machine.peak_tflops, machine.mfu))}: {work:.3g} FLOPs "
         f"on {processes} GPUs at {machine.mfu:.0%} of {machine.peak_tflops:g} TFLOP/s (assumed, not measured)",
         "  formulas        see mr3/sft/estimate.py",
     ]
@@ -190,7 +199,8 @@ def _epochs(config: SftConfig, arguments: Any, steps_per_epoch: int, tokens: flo
     return float(arguments.num_train_epochs)
 
 
-def _duration(h: float) -> str:
+def duration(h: float) -> str:
+    """Hours, for people."""
     return f"{h:.1f} h" if h >= 1 else f"{3600 * h:.3g} s"
 
 
