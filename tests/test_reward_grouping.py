@@ -94,7 +94,7 @@ def test_a_group_is_judged_all_against_all() -> None:
     completions: list[Any] = ["a", "aa", "aaa", "BROKEN", "aa", "x", "xx"]
     completions[0] = [{"role": "assistant", "content": "<think>a long thought about it</think>\n a "}]
     found = run(lambda: reward(server)(["p"] * 5 + ["q"] * 2, completions))
-    # aa: 0.9 against a, 0.1 against aaa; the comparisons with BROKEN count for nobody, and it has none that was measured.
+    # aa: 0.9 against a, 0.1 against aaa. Comparisons with BROKEN count for nobody; it has none that was measured.
     assert found == [pytest.approx(v) for v in (0.1, 0.5, 0.9)] + [None] + [pytest.approx(v) for v in (0.5, 0.1, 0.9)]
     assert len(server.tasks) == 6 + 1 and all("thought" not in r for t in server.tasks for r in t["responses"])
 
