@@ -15,7 +15,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from rewards.serving.schema import JudgeResult, JudgeStrategy, JudgeTask
 log = logging.getLogger("mr3.rewards")
 _BAD_REQUEST = 400
 _AGAIN_S = 1.0
+_LONGEST_REST_S = 60.0
 _MOST_DEATHS = 20
 """So many deaths one after the other, of all replicas together and without any answer, are no accident."""
 
@@ -102,17 +103,23 @@ class RewardActor:
         shown = [r.model_dump(mode="json", exclude={"verdicts": {"__all__": {"trace"}}}) for r in results]
         return shown, judge.new, judge.new_tokens
 
-    def pid(self) -> int:
-        """The process of this replica, for those who want to see it die."""
-        import os
-
-        return os.getpid()
-
 
 @dataclass
 class _Replica:
+    """One actor. After a death it rests, longer each time, so that one that can't come back leaves work to others."""
+
     actor: Watched
     busy: int = 0
+    deaths_in_a_row: int = 0
+    rests_until: float = 0.0
+
+    def died(self) -> None:
+        self.deaths_in_a_row += 1
+        self.rests_until = time.monotonic() + min(_LONGEST_REST_S, _AGAIN_S * 2.0 ** (self.deaths_in_a_row - 1))
+
+    def order(self) -> tuple[float, int]:
+        """Those that rest come last, the one that has rested longest first; else the one with the least work."""
+        return max(0.0, self.rests_until - time.monotonic()), self.busy
 
 
 @dataclass
@@ -129,7 +136,6 @@ class ActorJudge:
     new_tokens: int = 0
     deaths: int = 0
     """Calls whose replica died or froze."""
-    handles: list[Any] = field(default_factory=list)
     _store: Any = None
     _in_a_row: int = 0
 
@@ -164,12 +170,12 @@ class ActorJudge:
         sent = [task.model_dump(mode="json") for task in tasks]
         last = "it was never asked"
         while (left := ends - time.monotonic()) > 0:
-            replica = min(self.replicas, key=lambda r: r.busy)
+            replica = min(self.replicas, key=_Replica.order)
             replica.busy += 1
             try:
                 async with asyncio.timeout(left):
                     found, new, tokens = await replica.actor.call("judge", sent, strategy.model_dump(mode="json"))
-                self._in_a_row = 0
+                self._in_a_row = replica.deaths_in_a_row = 0
                 self.new += new
                 self.new_tokens += tokens
                 return [JudgeResult.model_validate(result) for result in found]
@@ -177,6 +183,7 @@ class ActorJudge:
                 last = "no answer"
                 break
             except HostDied as error:
+                replica.died()
                 self.deaths += 1
                 self._in_a_row += 1
                 last = str(error)
@@ -263,4 +270,4 @@ def find_actors(judge: JudgeConfig, name: str, *, replicas: int = 1, deadline_s:
 
 def _asking(handles: Sequence[Any], silence_s: float, deadline_s: float, store: Any) -> ActorJudge:
     found = [_Replica(Watched(handle, "the process of a reward actor", silence_s)) for handle in handles]
-    return ActorJudge(found, deadline_s, handles=list(handles), _store=store)
+    return ActorJudge(found, deadline_s, _store=store)

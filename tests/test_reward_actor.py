@@ -148,18 +148,21 @@ def over_http(judge: JudgeConfig) -> Noted:
     from mr3.judging.opening import open_judge
     from rewards.serving.admission import Admission
     from rewards.serving.app import Parts, build_app
+    from rewards.serving.chat import ChatService
     from rewards.serving.config import Limits
+    from rewards.serving.engine import ServedEngine
     from rewards.serving.metrics import ServerMetrics
 
     opened, beside = open_judge(judge), ThreadPoolExecutor(1)
+    engine = ServedEngine(opened.engine, Limits().timeout)
     limits, admission, metrics = Limits(), Admission(256), ServerMetrics()
 
     async def families() -> dict[str, Any]:
         return {}
 
     parts = Parts(
-        judging=JudgeService(ServedJudge(opened, opened.engine, beside), {}, limits, admission, metrics),
-        chat=None,  # type: ignore[arg-type]  # not asked
+        judging=JudgeService(ServedJudge(opened, engine, beside), {}, limits, admission, metrics),
+        chat=ChatService("judge", opened.card, opened.tokenizer, engine, admission, metrics, beside),
         admission=admission,
         metrics=metrics,
         all_families=families,
@@ -217,6 +220,14 @@ def test_a_death_is_asked_again_and_the_work_is_spread(monkeypatch: pytest.Monke
     assert [r.score for r in results] == [1.0] * 10
     assert judge.deaths == 1 and judge.new == 10 and first.sizes and second.sizes
     assert max(first.sizes + second.sizes) <= 3
+
+
+def test_a_replica_that_can_not_come_back_leaves_the_work_to_others() -> None:
+    dead, alive = Fragile(-1), Fragile()
+    judge = asking(dead, alive)
+    for _ in range(30):
+        assert [r.score for r in run(lambda: judge.judge_batch([TASK] * 4, batch_size=1))] == [1.0] * 4
+    assert 1 <= dead.calls <= 6 and judge.deaths == dead.calls
 
 
 def test_actors_that_only_die_are_an_absent_judge_and_not_a_score(monkeypatch: pytest.MonkeyPatch) -> None:

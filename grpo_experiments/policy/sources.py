@@ -5,9 +5,10 @@ Each measures completions and returns `Measured`; a judge's failure is None, nev
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -62,8 +63,6 @@ class GoldSource:
 
     async def measure(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> Measured:
         """No judge is asked."""
-        import json
-
         begun = time.monotonic()
         found = Measured([None] * len(completions))
         texts = completion_texts(completions)
@@ -130,8 +129,8 @@ def judge_source(config: PolicyGrpoConfig, client: Any, batch_size: int) -> Judg
 
 
 @contextmanager
-def open_source(config: PolicyGrpoConfig, most_tokens: int, wait: Any = None) -> Iterator[Source]:
-    """The reward of a run, with its actors or connections, which end with the block.
+def open_source(config: PolicyGrpoConfig, most_tokens: int, wait: Callable[[], None] | None = None) -> Iterator[Source]:
+    """The reward of a run, with its actors, which end with the block (a server's connections end with the process).
 
     Args:
         most_tokens: of a completion.
@@ -160,7 +159,7 @@ def open_source(config: PolicyGrpoConfig, most_tokens: int, wait: Any = None) ->
 
 
 @contextmanager
-def _actors(config: PolicyGrpoConfig, wait: Any) -> Iterator[Any]:
+def _actors(config: PolicyGrpoConfig, wait: Callable[[], None] | None) -> Iterator[Any]:
     """The first process starts the actors; the others find them by name."""
     from mr3.inference.session import ray_session
     from rewards.actor import find_actors, start_actors

@@ -3,7 +3,8 @@
 In: prompts, a policy, and a judge that is asked through Ray reward actors or over HTTP (or, to compare with, the
 checkers or the length). Out, in `output_dir`: `model/`, steps.jsonl (reward, ground truth, KL, tokens, judge calls,
 seconds of every step), samples.jsonl and metrics.json. Ctrl-C leaves a checkpoint (trl.save_steps) that the same
-command goes on from. `--dry-run` prints memory, tokens, calls and time and trains nothing. docs/policy-grpo.md explains.
+command goes on from. `--dry-run` prints memory, tokens, calls and time, and trains nothing.
+See docs/policy-grpo.md.
 On several GPUs: `accelerate launch --config_file FSDP.yaml -m mr3.cli.main grpo --config FILE`.
 """
 

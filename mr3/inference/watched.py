@@ -58,7 +58,8 @@ class Watched:
                 raise ValueError(str(error.cause)) from error
             raise
         except RayActorError as error:
-            raise HostDied(f"{self._what} died ({type(error).__name__})") from error
+            why = str(error).strip().splitlines()
+            raise HostDied(f"{self._what} died ({type(error).__name__}: {why[0] if why else 'no reason'})") from error
         finally:
             if answers is not None:
                 answers.cancel()
