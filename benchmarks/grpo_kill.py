@@ -25,7 +25,7 @@ from benchmarks.instant import NAME
 from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.workload import BASE, RUBRIC, base_judge
 
-KILLS, STEPS, GROUP, COMPLETIONS = 5, 30, 4, 16
+KILLS, STEPS, GROUP, COMPLETIONS = 5, 20, 4, 16
 _WAIT_S = 0.4
 _PATIENCE_S = 240.0
 

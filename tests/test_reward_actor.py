@@ -196,9 +196,10 @@ class Fragile:
     async def call(self, method: str, tasks: list[Any], strategy: dict[str, Any]) -> Any:
         assert method == "judge"
         self.calls += 1
+        number = self.calls
         self.sizes.append(len(tasks))
         await asyncio.sleep(0)
-        if self.calls in self.deaths or -1 in self.deaths:
+        if number in self.deaths or -1 in self.deaths:
             raise HostDied("it died")
         if any(task["input"] == "WRONG" for task in tasks):
             raise ValueError("can't do that")
