@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ def test_gold_and_length_rewards(tmp_path: Path) -> None:
 GUARDS = Guards(window=4, fall=0.05)
 
 
-def points(rewards: list[float | None], truths: list[float | None]) -> list[Point]:
+def points(rewards: Sequence[float | None], truths: Sequence[float | None]) -> list[Point]:
     return [Point(i + 1, r, t) for i, (r, t) in enumerate(zip(rewards, truths, strict=True))]
 
 
@@ -166,14 +167,14 @@ def test_a_run_is_stopped_when_truth_falls_while_reward_rises() -> None:
     assert found is not None and found["reason"] == OVER_OPTIMISED and found["against_steps"] == [1, 4]
     assert found["truth_change"] == pytest.approx(-0.4) and found["reward_change"] == pytest.approx(0.4)
     for rewards, truths in ((up, up), (down, down), ([0.5] * 12, down), (up, [0.5] * 12)):
-        assert gone_wrong(points(list(rewards), list(truths)), GUARDS, relative=False) is None
+        assert gone_wrong(points(rewards, truths), GUARDS, relative=False) is None
     # A relative reward can't rise; there the truth decides alone.
-    relative = gone_wrong(points([0.5] * 12, list(down)), GUARDS, relative=True)
+    relative = gone_wrong(points([0.5] * 12, down), GUARDS, relative=True)
     assert relative is not None and relative["reason"] == TRUTH_FALLS
-    assert gone_wrong(points(list(up[:7]), list(down[:7])), GUARDS, relative=False) is None, "too early"
-    assert gone_wrong(points([None] * 12, list(down)), GUARDS, relative=True) is None, "nothing was rewarded"
+    assert gone_wrong(points(up[:7], down[:7]), GUARDS, relative=False) is None, "too early"
+    assert gone_wrong(points([None] * 12, down), GUARDS, relative=True) is None, "nothing was rewarded"
     noisy = [0.6, 0.2, 0.9, 0.4, 0.7, 0.3, 0.3, 0.6, 0.2, 0.8, 0.1, 0.7]
-    assert gone_wrong(points(list(up), list(noisy)), GUARDS, relative=False) is None, "by chance"
+    assert gone_wrong(points(up, noisy), GUARDS, relative=False) is None, "by chance"
 
 
 def record(reward: float, tasks: int = 4, failed: int = 0) -> Record:
@@ -252,7 +253,7 @@ def test_a_record_holds_the_truth_beside_the_reward() -> None:
     texts: list[Any] = ["4", "<think>4</think>5", "no answer in many words: 4", silent]
     judged = Measured([0.9, 0.1, None, None], tasks=3, verdicts=6, failed=Counter(truncated=1), unreadable=1)
     made = Recorder("judge", check, NAMES, 2).record(rows, texts, [[1, 2]] * 4, judged, 4)
-    assert (made.completions, made.rewarded, made.reward, made.checked) == (4, 2, pytest.approx(1.0), 3)
+    assert (made.completions, made.rewarded, made.checked) == (4, 2, 3) and made.reward == pytest.approx(1.0)
     assert made.met == {"correct": 2, "brief": 2} and made.truth == pytest.approx(1 + 1 / 3 + 2 / 3)
     assert (made.agreed, made.decided) == (1, 1) and made.sampled_tokens == 8
     assert [s["text"] for s in made.samples] == ["4", "5"] and made.samples[0]["reward"] == 0.9
@@ -262,8 +263,8 @@ def test_the_dry_run_says_what_a_step_asks(tmp_path: Path) -> None:
     from grpo_experiments.policy.dry_run import dry_run, judgements
 
     write_prompts(tmp_path / "prompts.parquet")
-    judge = {"kind": "judge", "rubric": RUBRIC, "judge": JUDGE}
-    cases = [
+    judge: dict[str, Any] = {"kind": "judge", "rubric": RUBRIC, "judge": JUDGE}
+    cases: list[tuple[dict[str, Any], int]] = [
         ({}, 4 * 28 * 2), ({"plan": "circular"}, 4 * 8 * 2), ({"mode": "binary"}, 32), ({"orders": "one"}, 4 * 28),
         ({"samples": 2, "plan": "circular"}, 4 * 8 * 2 * 2),
     ]  # fmt: skip

@@ -46,7 +46,7 @@ class Record:
     made_tokens: int = 0
     flips: int = 0
     failed: Counter[str] = field(default_factory=Counter)
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
 
     @property
@@ -58,8 +58,7 @@ class Record:
         """Both together; processes work side by side, so of seconds the longer ones count."""
         for name, value in vars(other).items():
             if name == "seconds":
-                keys = {*self.seconds, *value}
-                self.seconds = Counter({key: max(self.seconds[key], value[key]) for key in keys})
+                self.seconds |= {key: max(own, self.seconds.get(key, 0.0)) for key, own in value.items()}
             else:
                 setattr(self, name, getattr(self, name) + value)
         return self
@@ -137,7 +136,7 @@ class StepLog:
         self.totals = Totals()
         self.points: list[Point] = []
         self.silent_steps = 0
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     def begin(self, checkpoint: str | None) -> None:
         """Go on from a checkpoint, or from nothing: lines of steps that are done again are taken away.
@@ -154,7 +153,7 @@ class StepLog:
             step = state["step"]
             self.totals, self.silent_steps = Totals(**state["totals"]), state["silent_steps"]
             self.points = [Point(*row) for row in state["points"]]
-            self.seconds = Counter(state["seconds"])
+            self.seconds = dict(state["seconds"])
         if self._writes:
             self._folder.mkdir(parents=True, exist_ok=True)
             for name in (STEPS, SAMPLES):
@@ -168,7 +167,7 @@ class StepLog:
                 "totals": asdict(self.totals),
                 "silent_steps": self.silent_steps,
                 "points": [[p.step, p.reward, p.truth] for p in self.points],
-                "seconds": dict(self.seconds),
+                "seconds": self.seconds,
             }
             checkpoint.mkdir(parents=True, exist_ok=True)
             write_json(checkpoint / STATE, state)
@@ -182,7 +181,7 @@ class StepLog:
     def write(self, step: int, record: Record, kl: float | None) -> None:
         """The line of a step that is done."""
         line = line_of(step, record, kl, self.totals)
-        self.seconds.update(record.seconds)
+        self.seconds |= {name: self.seconds.get(name, 0.0) + value for name, value in record.seconds.items()}
         if step % self._every == 0:
             self.points.append(Point(step, line["reward"], line["truth"]))
             self._append(STEPS, [line])
