@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from mr3.judging.scale import label_values
 from mr3.records import PAIRWISE_LABELS, Mode, Outcome, Task, Verdict
 from rewards.records import Comparison, Result
 
 if TYPE_CHECKING:
-    from mr3.judging.judge import Judge
+    from mr3.judging.judge import JudgeItem
 
 Combine = Literal["agree", "mean"]
 Orders = Literal["both", "one", "final"]
@@ -130,11 +130,17 @@ def compare_scores(
     return Comparison(a=a, b=b, result=result, margin=abs(gap), verdict_ids=verdict_ids)
 
 
+class Judging(Protocol):
+    """What gives verdicts on items, in their order."""
+
+    async def judge(self, items: Sequence[JudgeItem]) -> list[Verdict]: ...
+
+
 class RewardModel:
     """A judge with its way to combine: `compare` for pairs, `score` for single responses.
 
     Args:
-        judge: renders, generates, parses (`mr3.judging.judge.Judge`).
+        judge: renders, generates, parses (`mr3.judging.judge.Judge`), or asks a store first (`rewards.actor`).
         orders: `both` judges A/B and B/A; `one` only as given.
         samples: votes per order; sampling stops as soon as an order's vote is decided.
         tie_margin: with `mean`, how close to one half P(A better) counts as a tie.
@@ -142,7 +148,7 @@ class RewardModel:
 
     def __init__(
         self,
-        judge: Judge,
+        judge: Judging,
         *,
         combine: Combine = "agree",
         orders: Orders = "both",
@@ -157,29 +163,47 @@ class RewardModel:
         self._samples = samples
         self._tie_margin = tie_margin
 
+    async def judged(self, tasks: Sequence[Task]) -> list[list[Verdict]]:
+        """Every verdict on each of some tasks, in rounds of a sample: all that is open is asked for at once."""
+        taken: list[list[Verdict]] = [[] for _ in tasks]
+        for sample in range(self._samples):
+            wanted = [
+                (i, swapped)
+                for i, task in enumerate(tasks)
+                for swapped in self._orders_of(task)
+                if self._wants(taken[i], swapped, sample, task)
+            ]
+            items = [(tasks[i], swapped, sample) for i, swapped in wanted]
+            for (i, _), verdict in zip(wanted, await self._ask(items), strict=True):
+                taken[i].append(verdict)
+        return [sorted(verdicts, key=lambda v: v.swapped) for verdicts in taken]
+
+    def _orders_of(self, task: Task) -> tuple[bool, ...]:
+        return self._orders if task.mode == "pairwise" else (False,)
+
+    def _wants(self, taken: Sequence[Verdict], swapped: bool, sample: int, task: Task) -> bool:
+        if task.mode != "pairwise":
+            return True
+        own = [v for v in taken if v.swapped is swapped]
+        return wants_sample(own, sample, self._samples, self._combine, task.labels)
+
+    def compared(self, task: Task, verdicts: Sequence[Verdict]) -> Comparison:
+        """What the verdicts on a pairwise task come to (responses named `a`, `b`)."""
+        return combine("a", "b", verdicts, self._combine, self._tie_margin, task.labels)
+
     async def compare(self, task: Task) -> tuple[Comparison, list[Verdict]]:
         """Judge a pairwise task; returns the comparison (responses named `a`, `b`) and every verdict."""
-        taken: dict[bool, list[Verdict]] = {swapped: [] for swapped in self._orders}
-        for sample in range(self._samples):
-            wanted = [swapped for swapped in self._orders if self._wants(taken[swapped], sample, task.labels)]
-            for swapped, verdict in zip(wanted, await self._round(task, wanted, sample), strict=True):
-                taken[swapped].append(verdict)
-        verdicts = [v for order in taken.values() for v in order]
-        return combine("a", "b", verdicts, self._combine, self._tie_margin, task.labels), verdicts
-
-    def _wants(self, taken: Sequence[Verdict], sample: int, labels: Sequence[str]) -> bool:
-        return wants_sample(taken, sample, self._samples, self._combine, labels)
+        (verdicts,) = await self.judged([task])
+        return self.compared(task, verdicts), verdicts
 
     async def score(self, task: Task) -> tuple[float | None, list[Verdict]]:
         """Judge one response `samples` times; the mean score, None if a sample failed, and every verdict."""
-        verdicts: list[Verdict] = []
-        for sample in range(self._samples):
-            verdicts += await self._round(task, [False], sample)
+        (verdicts,) = await self.judged([task])
         return scored(verdicts, task.labels, task.mode), verdicts
 
-    async def _round(self, task: Task, orders: Sequence[bool], sample: int) -> list[Verdict]:
+    async def _ask(self, items: Sequence[tuple[Task, bool, int]]) -> list[Verdict]:
         from mr3.judging.judge import JudgeItem
 
-        if not orders:
+        if not items:
             return []
-        return await self._judge.judge([JudgeItem(task=task, swapped=swapped, sample=sample) for swapped in orders])
+        return await self._judge.judge([JudgeItem(task=t, swapped=swapped, sample=k) for t, swapped, k in items])

@@ -213,12 +213,13 @@ def test_columns_go_into_the_tasks() -> None:
 
 def test_an_unreachable_server_costs_rewards_and_a_wrong_request_ends_the_training() -> None:
     script = Script(httpx.ConnectError("refused"))
-    assert run(lambda: reward(script)(["q"] * 4, ["4"] * 4)) in ([None, None, 1.0, 1.0], [1.0, 1.0, None, None])
+    texts = ["4", "4!", "4?", "4."]
+    assert run(lambda: reward(script)(["q"] * 4, texts)) in ([None, None, 1.0, 1.0], [1.0, 1.0, None, None])
+    script = Script()
+    assert run(lambda: reward(script)(["q"] * 4, ["4"] * 4)) == [1.0] * 4 and script.asked == 1, "equal ones once"
     assert run(lambda: reward(Script(httpx.Response(413)))(["q"], ["4"])) == [None]
     with pytest.raises(JudgeRefused):
         run(lambda: reward(Script(httpx.Response(400)))(["q"], ["4"]))
-    with pytest.raises(ValueError, match="judged by itself"):
-        reward(answer, mode="pairwise")
 
 
 @pytest.mark.slow  # importing TRL takes long

@@ -45,15 +45,16 @@ from tests.prompts_support import write_templates
 OVERLAY = Path("configs/tiny.yaml")
 ALLOWED = {
     "model": {"model", "tokenizer", "qwen3"},
-    "rows": {"limit", "sample", "rows", "max_rows", "max_tasks", "held_out_tasks"},
+    "rows": {"limit", "sample", "rows", "max_rows", "max_tasks", "max_prompts", "held_out_tasks"},
     "steps": {"max_steps", "gradient_accumulation_steps", "eval_steps"},
+    "groups": {"num_generations", "per_device_train_batch_size"},
     "lengths": {"max_tokens", "max_prompt_tokens", "max_output_tokens", "max_model_len", "max_completion_length"},
-    "device": {"use_cpu", "use_vllm", "kv_cache_memory_bytes"},
+    "device": {"use_cpu", "use_vllm", "kv_cache_memory_bytes", "gpu_memory_utilization", "gradient_checkpointing"},
     "dtype": {"dtype", "bf16"},
     "attention": {"attention"},
     "processes": {"max_num_seqs", "processes", "accelerate"},
     "GPUs": {"num_gpus", "tensor_parallel_size"},
-    "replicas": {"replicas_min", "replicas_max"},
+    "replicas": {"replicas", "replicas_min", "replicas_max"},
 }
 RUBRIC = {"levels": {"Assistant A": "A is better.", "Assistant B": "B is better."}}
 

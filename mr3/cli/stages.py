@@ -21,7 +21,7 @@ from mr3.config import StageConfig
 class Stage:
     """One subcommand. `config` is the model that its YAML parses into; None where a command reads no YAML.
 
-    `variants`: a key of the YAML -> the module that runs such a config instead, and its model.
+    `variants`: a key of the YAML, or `key=value`, -> the module that runs such a config instead, and its model.
     """
 
     module: str
@@ -66,7 +66,12 @@ STAGES: dict[str, Stage] = {
     "serve": Stage("rewards.serving.stage", "serve a judge over HTTP until it is stopped", "ServeConfig"),
     "dpo": Stage("dpo.train", "align a policy with preference pairs", "DpoConfig"),
     "policy-eval": Stage("dpo.policy_eval", "compare a policy with its start", "PolicyEvalConfig"),
-    "grpo": Stage("grpo_experiments.train", "train a judge with rubric-aware rewards", "GrpoConfig"),
+    "grpo": Stage(
+        "grpo_experiments.train",
+        "train a judge with rubric-aware rewards, or a policy under the judge's reward (trains: policy)",
+        "GrpoConfig",
+        variants={"trains=policy": ("grpo_experiments.policy.stage", "PolicyGrpoConfig")},
+    ),
     "study": Stage("mr3.cli.study", "arms x seeds of stage configs, with a paired table", "StudyConfig"),
     "compare": Stage("grpo_experiments.compare", "compare finished evaluations, paired"),
     "report": Stage("mr3.cli.report", "write summary.json and report.html of a finished demo"),
@@ -88,13 +93,18 @@ def find_stage(name: str) -> Stage:
     raise ValueError(f"unknown stage {name!r}: {hint}Stages: {', '.join(STAGES)}")
 
 
+def _said(found: Mapping[str, Any]) -> set[str]:
+    """Keys, and `key=value` of those that hold a word."""
+    return set(found) | {f"{key}={value}" for key, value in found.items() if isinstance(value, str)}
+
+
 def _variant(stage: Stage, file: str | Path | None, words: Sequence[str] = ()) -> tuple[str, str | None]:
     """Module and config model of a stage for one config file (or the overrides beside it)."""
     if stage.variants:
         keys = {w.removeprefix("--").partition("=")[0].partition(".")[0] for w in words if w.startswith("--")}
         if file is not None and Path(file).is_file():
             found = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-            keys |= set(found) if isinstance(found, dict) else set()
+            keys |= _said(found) if isinstance(found, dict) else set()
         for key, (module, model) in stage.variants.items():
             if key in keys:
                 return module, model

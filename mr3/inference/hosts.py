@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +16,12 @@ from typing import Any
 
 from mr3.importing import load_named
 from mr3.inference.bounds import BoundedEngine
-from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, HostDied, Request
-from mr3.inference.liveness import LOOKS
+from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, Request
 from mr3.inference.session import NAMESPACE
+from mr3.inference.watched import PING, Watched
 from mr3.records import stable_hash
 
-log = logging.getLogger("mr3.inference")
 _PREFIX = "engine-host-"
-_PING = "ping"
-_AGAIN_S = 0.5
-_START_S = 300.0
 KEPT = 2
 """Engines that one host keeps, so that two policies can be compared, or two judges."""
 
@@ -106,9 +100,8 @@ class RemoteEngine:
     takes_text = False
 
     def __init__(self, handle: Any, config: EngineConfig, silence_s: float, own: bool = False) -> None:
-        self._handle, self._config, self._silence_s, self._own = handle, config, silence_s, own
+        self._host, self._config, self._own = Watched(handle, "the process of the engine", silence_s), config, own
         self._key = engine_key(config)
-        self._started = False
 
     async def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """One call for the whole batch. It takes as long as the host lives and its engine's own limits allow.
@@ -117,61 +110,13 @@ class RemoteEngine:
             HostDied: when the host died with the requests, or froze.
             ValueError: when the engine refuses its settings.
         """
-        from ray.exceptions import RayActorError, RayTaskError
-
-        await self._alive()
-        call = self._handle.generate.remote(self._key, self._config, list(requests))
-        answers: asyncio.Future[list[Completion]] = asyncio.ensure_future(_answer(call))
-        try:
-            while not (await asyncio.wait({answers}, timeout=self._silence_s / LOOKS))[0]:
-                await self._alive()
-            return await answers
-        except RayTaskError as error:
-            if isinstance(error.cause, ValueError):
-                raise ValueError(str(error.cause)) from error
-            raise
-        except RayActorError as error:
-            raise HostDied(f"the process of the engine died ({type(error).__name__})") from error
-        finally:
-            answers.cancel()
-
-    async def _alive(self) -> None:
-        """Wait for a sign of life, also of a host that is just being started again; replace one that gives none."""
-        import ray
-        from ray.exceptions import ActorUnavailableError
-
-        begun = time.monotonic()
-        while (left := begun + self._patience() - time.monotonic()) > 0:
-            ping = self._handle.ping.options(concurrency_group=_PING).remote()
-            try:
-                await asyncio.wait_for(_answer(ping), left)
-                self._started = True
-                return
-            except ActorUnavailableError:
-                self._started = False
-                await asyncio.sleep(_AGAIN_S)
-            except TimeoutError:
-                break
-        told = f"the process of the engine gave no sign of life for {self._patience():g} s"
-        log.warning("%s: it is replaced", told)
-        ray.kill(self._handle, no_restart=False)
-        self._started = False
-        raise HostDied(told)
-
-    def _patience(self) -> float:
-        """Seconds of silence that are borne; a process that is being started may take longer."""
-        return self._silence_s if self._started else max(self._silence_s, _START_S)
+        answers: list[Completion] = await self._host.call("generate", self._key, self._config, list(requests))
+        return answers
 
     def close(self) -> None:
         """A host that others share stays for them."""
         if self._own:
-            import ray
-
-            ray.kill(self._handle)
-
-
-async def _answer(call: Any) -> Any:
-    return await call
+            self._host.kill()
 
 
 _DETACHED = {"namespace": NAMESPACE, "lifetime": "detached", "get_if_exists": True}
@@ -188,7 +133,7 @@ def hosted_engine(config: EngineConfig) -> RemoteEngine:
     places = {"model": config.model, "adapter": config.adapter}
     absolute = {k: str(Path(v).resolve()) for k, v in places.items() if v and Path(v).is_dir()}
     named = {} if config.host is None else {"name": _PREFIX + config.host, **_DETACHED}
-    handle = ray.remote(concurrency_groups={_PING: 1})(EngineHost).options(
+    handle = ray.remote(concurrency_groups={PING: 1})(EngineHost).options(
         **named,
         num_cpus=1,
         max_restarts=-1,

@@ -14,7 +14,7 @@ from mr3.judging.judge import Judge
 from mr3.judging.scale import mirrored
 from mr3.records import Outcome, Task, Verdict
 from mr3.rubrics import Rubric
-from rewards.model import RewardModel
+from rewards.model import RewardModel, scored
 from rewards.serving.admission import Admission
 from rewards.serving.config import Limits
 from rewards.serving.errors import ApiError
@@ -104,18 +104,7 @@ class JudgeService:
         if given.mode not in modes:
             raise ApiError(400, f"{where}.mode: this judge was trained for {', '.join(modes)}, not {given.mode}")
         try:
-            task = Task(
-                id=given.id or where,
-                mode=given.mode,
-                input=given.input,
-                responses=given.responses,
-                rubric=rubric,
-                language=given.language,
-                reference=given.reference,
-                instruction=given.instruction,
-            )
-            if task.mode == "pairwise" and strategy.orders == "both":
-                mirrored(task.labels)
+            task = task_of(given, rubric, where, strategy)
         except ValidationError as error:
             raise ApiError(400, f"{where}: {error.errors()[0]['msg']}") from error
         except ValueError as error:
@@ -128,14 +117,44 @@ class JudgeService:
         return result
 
 
+def task_of(given: JudgeTask, rubric: Rubric, name: str, strategy: JudgeStrategy) -> Task:
+    """The judge's task of what came over the wire; `name` is its id where it has none.
+
+    Raises:
+        ValueError: for what no judge can do: the wrong number of responses, labels that can't be exchanged.
+    """
+    task = Task(
+        id=given.id or name,
+        mode=given.mode,
+        input=given.input,
+        responses=given.responses,
+        rubric=rubric,
+        language=given.language,
+        reference=given.reference,
+        instruction=given.instruction,
+    )
+    if task.mode == "pairwise" and strategy.orders == "both":
+        mirrored(task.labels)
+    return task
+
+
+async def judge_tasks(model: RewardModel, tasks: Sequence[Task]) -> list[JudgeResult]:
+    """The results of some tasks, which are asked about together."""
+    found = []
+    for task, verdicts in zip(tasks, await model.judged(tasks), strict=True):
+        if task.mode != "pairwise":
+            found.append(_result(scored(verdicts, task.labels, task.mode), verdicts))
+            continue
+        pair = model.compared(task, verdicts)
+        compared = Compared(result=pair.result, p_a=pair.p_a, margin=pair.margin, flip=pair.flip)
+        found.append(_result(pair.p_a, verdicts, compared))
+    return found
+
+
 async def judge_task(model: RewardModel, task: Task) -> JudgeResult:
     """The result of one task."""
-    if task.mode != "pairwise":
-        score, verdicts = await model.score(task)
-        return _result(score, verdicts)
-    found, verdicts = await model.compare(task)
-    compared = Compared(result=found.result, p_a=found.p_a, margin=found.margin, flip=found.flip)
-    return _result(found.p_a, verdicts, compared)
+    (result,) = await judge_tasks(model, [task])
+    return result
 
 
 def _result(score: float | None, verdicts: Sequence[Verdict], comparison: Compared | None = None) -> JudgeResult:

@@ -1,0 +1,209 @@
+"""What a run of a policy leaves beside TRL's records: steps.jsonl, samples.jsonl, and what a resumed run needs of them.
+
+A record is made by each process for its own completions (`Record`), and all of them are added up to one line of
+steps.jsonl. Both files are bounded; a checkpoint holds the state of the log, so that a resumed run's files are those of
+a run that was never cut off, but for the seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grpo_experiments.policy.config import Log
+from grpo_experiments.policy.guard import Point
+from mr3.artifacts import read_json, write_json
+
+STATE = "policy_log.json"
+STEPS, SAMPLES = "steps.jsonl", "samples.jsonl"
+Sample = dict[str, Any]
+
+
+@dataclass
+class Record:
+    """Sums over the completions of one step in one process; `seconds` are this process's."""
+
+    completions: int = 0
+    rewarded: int = 0
+    reward: float = 0.0
+    reward_squares: float = 0.0
+    checked: int = 0
+    truth: float = 0.0
+    met: Counter[str] = field(default_factory=Counter)
+    agreed: int = 0
+    decided: int = 0
+    unreadable: int = 0
+    prompt_tokens: int = 0
+    sampled_tokens: int = 0
+    tasks: int = 0
+    verdicts: int = 0
+    made: int = 0
+    made_tokens: int = 0
+    flips: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def silent(self) -> bool:
+        """Whether a judge was asked, and not one judgement came of it."""
+        return self.tasks > 0 and self.failed.total() == self.tasks
+
+    def add(self, other: Record) -> Record:
+        """Both together; processes work side by side, so of seconds the longer ones count."""
+        for name, value in vars(other).items():
+            if name == "seconds":
+                self.seconds |= {key: max(own, self.seconds.get(key, 0.0)) for key, own in value.items()}
+            else:
+                setattr(self, name, getattr(self, name) + value)
+        return self
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None
+
+
+def line_of(step: int, record: Record, kl: float | None, totals: Totals) -> dict[str, Any]:
+    """One line of steps.jsonl."""
+    mean = _mean(record.reward, record.rewarded)
+    spread = None
+    if mean is not None:
+        spread = math.sqrt(max(0.0, record.reward_squares / record.rewarded - mean**2))
+    return {
+        "step": step,
+        "reward": mean,
+        "reward_std": spread,
+        "none": record.completions - record.rewarded,
+        "truth": _mean(record.truth, record.checked),
+        "met": {name: count / record.checked for name, count in sorted(record.met.items())},
+        "agreement": _mean(record.agreed, record.decided),
+        "agreement_of": record.decided,
+        "kl": kl,
+        "completions": record.completions,
+        "unreadable": record.unreadable,
+        "mean_tokens": _mean(record.sampled_tokens, record.completions),
+        "judge": {
+            "tasks": record.tasks,
+            "verdicts": record.verdicts,
+            "made": record.made,
+            "made_tokens": record.made_tokens,
+            "flips": record.flips,
+            "failed": dict(record.failed),
+        },
+        "seconds": {name: round(value, 4) for name, value in sorted(record.seconds.items())},
+        "total": asdict(totals),
+    }
+
+
+@dataclass
+class Totals:
+    """Sums since the start of the run."""
+
+    completions: int = 0
+    prompt_tokens: int = 0
+    sampled_tokens: int = 0
+    verdicts: int = 0
+    made: int = 0
+    made_tokens: int = 0
+    none: int = 0
+    unreadable: int = 0
+
+    def add(self, record: Record) -> None:
+        """One step more."""
+        for name in ("completions", "prompt_tokens", "sampled_tokens", "verdicts", "made", "made_tokens", "unreadable"):
+            setattr(self, name, getattr(self, name) + getattr(record, name))
+        self.none += record.completions - record.rewarded
+
+
+class StepLog:
+    """The log of one run. Every process keeps one, so that all decide alike; the first one writes.
+
+    Args:
+        folder: where the files are.
+        steps: how many the run has.
+        writes: whether this process writes.
+    """
+
+    def __init__(self, folder: Path, settings: Log, steps: int, writes: bool) -> None:
+        self._folder, self._settings, self._writes = folder, settings, writes
+        self._every = max(1, math.ceil(steps / settings.steps))
+        self._sample_every = max(1, math.ceil(steps / settings.sample_steps))
+        self.totals = Totals()
+        self.points: list[Point] = []
+        self.silent_steps = 0
+        self.seconds: dict[str, float] = {}
+
+    def begin(self, checkpoint: str | None) -> None:
+        """Go on from a checkpoint, or from nothing: lines of steps that are done again are taken away.
+
+        Raises:
+            ValueError: for a checkpoint that has no state of this log.
+        """
+        step = 0
+        if checkpoint is not None:
+            file = Path(checkpoint) / STATE
+            if not file.is_file():
+                raise ValueError(f"{checkpoint} has no {STATE}: it is no checkpoint of this stage; delete it and go on")
+            state = read_json(file)
+            step = state["step"]
+            self.totals, self.silent_steps = Totals(**state["totals"]), state["silent_steps"]
+            self.points = [Point(*row) for row in state["points"]]
+            self.seconds = dict(state["seconds"])
+        if self._writes:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name in (STEPS, SAMPLES):
+                _cut(self._folder / name, step)
+
+    def save(self, checkpoint: Path, step: int) -> None:
+        """The state at this step, into a checkpoint's folder."""
+        if self._writes:
+            state = {
+                "step": step,
+                "totals": asdict(self.totals),
+                "silent_steps": self.silent_steps,
+                "points": [[p.step, p.reward, p.truth] for p in self.points],
+                "seconds": self.seconds,
+            }
+            checkpoint.mkdir(parents=True, exist_ok=True)
+            write_json(checkpoint / STATE, state)
+
+    def take(self, record: Record) -> None:
+        """Count a step's record as soon as its rewards are there."""
+        self.totals.add(record)
+        if record.tasks:  # a step that had nothing to ask says nothing
+            self.silent_steps = self.silent_steps + 1 if record.silent else 0
+
+    def write(self, step: int, record: Record, kl: float | None) -> None:
+        """The line of a step that is done."""
+        line = line_of(step, record, kl, self.totals)
+        self.seconds |= {name: self.seconds.get(name, 0.0) + value for name, value in record.seconds.items()}
+        if step % self._every == 0:
+            self.points.append(Point(step, line["reward"], line["truth"]))
+            self._append(STEPS, [line])
+        if step % self._sample_every == 0:
+            self._append(SAMPLES, [{"step": step, **s} for s in record.samples[: self._settings.samples]])
+
+    def _append(self, name: str, lines: Sequence[dict[str, Any]]) -> None:
+        if self._writes and lines:
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            with (self._folder / name).open("a", encoding="utf-8") as out:
+                out.write(text)
+
+
+def _cut(file: Path, step: int) -> None:
+    """Keep the lines up to a step; a line that was cut off by a kill goes too."""
+    if not file.is_file():
+        return
+    kept = []
+    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= step:
+                kept.append(line)
+        except json.JSONDecodeError:
+            continue
+    file.write_text("".join(kept), encoding="utf-8")
