@@ -203,7 +203,10 @@ def test_a_config_gives_a_judge_that_every_stage_can_prompt(file: Path, home: Pa
     assert config.judge is not None
     card = JudgeCard.model_validate(read_json(model / "judge.json"))
     assert card == config.judge, "the card is what it was trained with"
-    prompts = opened_by_every_stage(model, home, card)
+    asked = opened_by_every_stage(model, home, card)
+    # The recorder gives no log-probabilities, so each verdict's distribution is asked for behind its own text.
+    prompts = [p for p in asked if not p.endswith('"score": "')]
+    assert card.sampling.logprobs and len(asked) == 2 * len(prompts)
     assert len(prompts) == 3 and len({p.split("Assistant A")[0] for p in prompts}) == 1
     if card.texts == "published":
         prompt, thinking = (("en" if part == "eng" else "de") for part in card.strategy.split("-"))
