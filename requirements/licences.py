@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import re
 import sys
+import sysconfig
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def known(reports: Sequence[Path]) -> Mapping[str, str]:
             found[normal(about["name"])] = licence(
                 about.get("license_expression"), about.get("classifier", []), about.get("license")
             )
-    for package in importlib.metadata.distributions():
+    # Not all of sys.path: packages such as setuptools put copies of others there when they are imported.
+    for package in importlib.metadata.distributions(path=[sysconfig.get_path("purelib")]):
         about = package.metadata
         found[normal(about["Name"])] = licence(
             about.get("License-Expression"), about.get_all("Classifier") or [], about.get("License")

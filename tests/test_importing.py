@@ -91,4 +91,5 @@ def test_nothing_else_in_the_library_imports_by_a_name_of_a_config() -> None:
         for file in (root / package).rglob("*.py")
         if "import_module(" in file.read_text(encoding="utf-8") or "resolve_name(" in file.read_text(encoding="utf-8")
     }
-    assert found == {"mr3/importing.py", "mr3/cli/stages.py"}, "stages.py imports from a table of its own"
+    own = {"mr3/cli/stages.py", "grpo_experiments/terms/__init__.py"}  # tables of their own, not a config's names
+    assert found == {"mr3/importing.py", *own}

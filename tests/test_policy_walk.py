@@ -85,5 +85,5 @@ def test_a_trainer_for_a_vllm_server_is_built_up_to_the_connection(
     config = load(CONFIGS[1], home, tmp_path, monkeypatch, *more)
     arguments = grpo_arguments(config, tmp_path)
     assert arguments.use_vllm and arguments.vllm_mode == "server"
-    with pytest.raises(ConnectionError, match="vllm serve"):
+    with pytest.raises(ValueError, match=r"no vLLM server answers.*vllm serve"):
         build_trainer(config, tmp_path, arguments, LengthSource(16))

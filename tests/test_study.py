@@ -70,7 +70,7 @@ def test_every_arm_of_every_seed_has_its_own_folder_and_shares_the_rest(tmp_path
     ("changes", "said"),
     [
         ({"baseline": "none"}, "baseline 'none' is no arm: few, many"),
-        ({"compared": "sft"}, "leaves items to compare: eval, policy-eval"),
+        ({"compared": "sft"}, "leaves items to compare: eval, measures, policy-eval"),
         ({"arms": {"few": {"eval": None}, "many": {}}}, "every arm has .not 'few'"),
         ({"arms": {"few": {"sft": None}, "many": {}}}, "arm 'few': stage 'eval' needs 'sft'"),
         ({"arms": {"few": {"grpo": {**OF_GRPO, "needs": ["pairs"]}}, "many": {}}}, "arm 'few': stage 'grpo' needs"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from requests.exceptions import RequestException
 from transformers import set_seed
 from trl import GRPOConfig
 
@@ -55,7 +56,11 @@ def grpo_arguments(config: PolicyGrpoConfig, folder: Path) -> GRPOConfig:
 def build_trainer(
     config: PolicyGrpoConfig, folder: Path, arguments: GRPOConfig, source: Source, callbacks: Sequence[Any] = ()
 ) -> tuple[PolicyTrainer, KeepLog, PlainProgress]:
-    """The trainer with everything but its start; with vLLM as a server it connects here."""
+    """The trainer with everything but its start; with vLLM as a server it connects here.
+
+    Raises:
+        ValueError: when that server does not answer.
+    """
     rows = read_rows(config)
     from datasets import Dataset
 
@@ -78,19 +83,25 @@ def build_trainer(
     steps = arguments.max_steps if arguments.max_steps > 0 else int(epoch * arguments.num_train_epochs)
     progress = PlainProgress("grpo", ("reward", "reward_std"))
     keep = KeepLog(config.guards, config.in_groups, log.warning)
-    trainer = PolicyTrainer(
-        source=source,
-        recorder=recorder,
-        step_log=StepLog(folder, config.log, steps, is_main_process()),
-        parts=config.generation_parts,
-        silent_steps=config.reward.silent_steps,
-        model=model,
-        args=arguments,
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-        peft_config=peft_config,
-        callbacks=[progress, keep, *callbacks],
-    )
+    try:
+        trainer = PolicyTrainer(
+            source=source,
+            recorder=recorder,
+            step_log=StepLog(folder, config.log, steps, is_main_process()),
+            parts=config.generation_parts,
+            silent_steps=config.reward.silent_steps,
+            model=model,
+            args=arguments,
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=peft_config,
+            callbacks=[progress, keep, *callbacks],
+        )
+    except (ConnectionError, RequestException) as error:  # TRL waits for its vLLM server here
+        raise ValueError(
+            f"no vLLM server answers: {error}. Start it with the policy's weights (docs/policy-grpo.md), or set "
+            "trl.use_vllm to false"
+        ) from error
     keep.trainer = trainer
     quiet_trainer(trainer)
     if peft_config is None and config.processes() == 1:
