@@ -64,7 +64,7 @@ def measure(folder: Path, steps: int, parts: int) -> list[dict[str, Any]]:
 
     os.environ["RUN"] = str(DEMO)
     own = ["--output_dir", str(folder), "--reward.store", str(folder / "store")]
-    more = ["--trl.max_steps", str(2 * steps), "--trl.save_strategy", "no", "--generation_parts", str(parts)]
+    more = ["--trl.max_steps", str(2 * steps), "--trl.save_strategy", "'no'", "--generation_parts", str(parts)]
     config = load_config(PolicyGrpoConfig, CONFIG, [*own, *more])
     use_threads()
     set_seed(config.seed)
