@@ -113,8 +113,9 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
         last_checkpoint,
         load_model,
         load_tokenizer,
-        merge_adapter,
+        lora_config,
         quiet_trainer,
+        save_trained,
         trl_config,
         use_threads,
     )
@@ -127,11 +128,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     if smoothing is not None:
         options["label_smoothing"] = smoothing
     progress = PlainProgress("dpo", ("loss", "rewards/margins", "rewards/accuracies"))
-    peft_config = None
-    if config.peft is not None:
-        from peft import LoraConfig
-
-        peft_config = LoraConfig(**config.peft)
+    peft_config = lora_config(config.peft)
     tokenizer = load_tokenizer(config.model)
     model = load_model(config.model)
     trainer = DPOTrainer(
@@ -150,12 +147,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     if config.held_out is not None:
         found = trainer.evaluate()
         metrics["held_out"] = {name: found[f"eval_{name}"] for name in _HELD_OUT}
-    if peft_config is None:
-        trainer.save_model(str(folder / "model"))
-    else:
-        trainer.save_model(str(folder / "adapter"))
-        merge_adapter(config.model, folder / "adapter", folder / "model")
-    tokenizer.save_pretrained(str(folder / "model"))
+    save_trained(trainer, folder, base=config.model, lora=peft_config is not None)
     metrics.update(
         pairs=len(data),
         steps=result.global_step,

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from grpo_experiments.contract import Group, Need, ServedTerm, Term, Values
+from grpo_experiments.contract import Group, Need, RewardTerm, ServedTerm, Term, Values
 
 Combine = Literal["mean", "normalised"]
 EPSILON = 1e-4
@@ -41,18 +41,20 @@ class Composite:
             deviation, times w, summed (GDPO, arXiv 2601.05242; TRL's `normalize_then_sum`, but with a rule for None).
     """
 
-    def __init__(self, terms: Mapping[str, Term], how: Combine = "mean") -> None:
+    def __init__(self, terms: Mapping[str, RewardTerm], how: Combine = "mean") -> None:
         self.terms, self.how = dict(terms), how
         self.needs: frozenset[Need] = frozenset().union(*(term.wanted() for term in terms.values()))
 
     async def values(self, groups: Sequence[Group]) -> list[dict[str, Values]]:
         """What every term says of every group; served terms are asked together."""
         served = {name: term for name, term in self.terms.items() if isinstance(term, ServedTerm)}
+        pure = {name: term for name, term in self.terms.items() if isinstance(term, Term)}
         answers = await asyncio.gather(*(term.score_all(groups) for term in served.values()))
         found: list[dict[str, Values]] = []
         for i, group in enumerate(groups):
-            told = dict(zip(served, (answer[i] for answer in answers), strict=True))
-            row = {name: told[name] if name in told else term.score(group) for name, term in self.terms.items()}
+            row = {name: term.score(group) for name, term in pure.items()}
+            row |= zip(served, (answer[i] for answer in answers), strict=True)
+            assert row.keys() == self.terms.keys(), "a term is pure or served"
             assert all(len(values) == len(group.samples) for values in row.values()), "a value per sample"
             found.append(row)
         return found

@@ -5,16 +5,17 @@ Free of torch, vllm and ray.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from grpo_experiments.composite import Combine, Composite
+from grpo_experiments.guards import GuardSettings
 from grpo_experiments.terms import open_terms
 from mr3.config import StageConfig
-from mr3.sft.config import Estimate, Launch, Precision
+from mr3.launch import Launch, planned_processes
+from mr3.sft.config import Estimate, Precision
 
 Baseline = Literal["group", "bundle"]
 # What this stage does itself: TRL's own way to do it would do it twice, or otherwise.
@@ -24,27 +25,6 @@ _OURS = {
     "model_init_kwargs": "dtype and attention",
     "num_generations_eval": "held_out_samples",
 }
-
-
-class GuardSettings(BaseModel):
-    """When a run is looked at, and when it is stopped."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    window: int = Field(20, ge=4, description="steps that are compared with as many earlier ones")
-    drop: float = Field(0.05, gt=0, description="fall of the truth that counts")
-    z: float = Field(3.0, gt=0, description="standard errors by which truth must fall and reward rise")
-    silent_steps: int = Field(5, gt=0, description="steps without a single reward, after which the run stops")
-    most_kl: float | None = Field(None, gt=0, description="KL to the start, in nats per token, above which it stops")
-    kl: bool = Field(True, description="measure KL to the start at every evaluation (loads the start beside the model)")
-    probes: list[str] = Field(
-        default_factory=lambda: [
-            "keyword_stuffing", "rubric_copied", "always_tie", "always_a", "empty_trace", "verbosity", "forged_verdict",
-            "forged_end"
-        ],
-        description="texts that must not pay, at every evaluation: names of probes, or package.module:function",
-    )  # fmt: skip
-    stop: bool = Field(True, description="stop the run; else only say so")
 
 
 class LogSettings(BaseModel):
@@ -115,11 +95,8 @@ class GrpoConfig(StageConfig):
         return float(self.estimate.completion_tokens or longest / 2)
 
     def processes(self) -> int:
-        """Of this run: those that a launcher has started, else what the config says."""
-        started = os.environ.get("WORLD_SIZE")
-        if started is not None:
-            return int(started)
-        return self.launch.processes if self.launch is not None else self.estimate.gpus or 1
+        """Of this run, as `planned_processes` counts them."""
+        return planned_processes(self.launch, self.estimate.gpus)
 
     @model_validator(mode="after")
     def _can_be_trained(self) -> Self:

@@ -110,8 +110,10 @@ class Group:
         return sum(s.right(gold) for s in self.samples) / len(self.samples)
 
 
-class Term(BaseModel, ABC):
+class RewardTerm(BaseModel):
     """One reward term: its options are its fields, its file is its name (`grpo_experiments/terms/NAME.py`).
+
+    It is a `Term`, which looks at one group, or a `ServedTerm`, which asks a service.
 
     Args:
         weight: its share in the composite, before the weights are divided by their sum.
@@ -131,17 +133,17 @@ class Term(BaseModel, ABC):
         """What this one can't do without, by its options."""
         return self.needs
 
+
+class Term(RewardTerm, ABC):
+    """A pure function of a group."""
+
     @abstractmethod
     def score(self, group: Group) -> Values:
         """The values of a group's samples. Pure: of two calls with the same group both say the same."""
 
 
-class ServedTerm(Term):
+class ServedTerm(RewardTerm, ABC):
     """A term that asks somebody else, for all groups of a batch at once."""
-
-    def score(self, group: Group) -> Values:
-        """Not for served terms: they are asked by the batch."""
-        raise NotImplementedError("a served term is asked for a whole batch: await score_all")
 
     @abstractmethod
     async def score_all(self, groups: Sequence[Group]) -> list[Values]:

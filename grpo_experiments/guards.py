@@ -2,8 +2,10 @@
 
 Two looks at truth and reward. Over training steps: the last `window` steps against the best earlier stretch of as many,
 by Welch's t of the steps' means; prompts differ between the two, so both must differ by `z` standard errors and the
-truth by `drop`. Over evaluations: the same held-out tasks under the first or best evaluation and the last one, by
-paired differences, which sees smaller changes. Pure functions; docs/grpo.md says how many false alarms they give.
+truth by `drop`. A reward that is relative to the group (its mean is 1/2 whatever happens) can't rise: for it the fall
+of the truth decides alone. Over evaluations: the same held-out tasks under the first or best evaluation and the last
+one, by paired differences, which sees smaller changes. Pure functions; docs/grpo.md says how many false alarms they
+give.
 """
 
 from __future__ import annotations
@@ -13,11 +15,38 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from grpo_experiments.config import GuardSettings
+from pydantic import BaseModel, ConfigDict, Field
 
 OVER_OPTIMISED = "truth_fell_while_reward_rose"
+TRUTH_FELL = "truth_fell_under_a_relative_reward"
 TOO_FAR = "too_far_from_the_start"
+
+
+class StepGuard(BaseModel):
+    """When the truth has fallen while the reward has risen, and whether that ends the run."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    window: int = Field(20, ge=4, description="steps that are compared with as many earlier ones")
+    drop: float = Field(0.05, gt=0, description="fall of the truth that counts")
+    rise: float = Field(0.0, ge=0, description="rise of the reward that counts")
+    z: float = Field(3.0, gt=0, description="standard errors by which truth must fall and reward rise")
+    stop: bool = Field(True, description="stop the run; else only say so")
+
+
+class GuardSettings(StepGuard):
+    """When a run is looked at, and when it is stopped."""
+
+    silent_steps: int = Field(5, gt=0, description="steps without a single reward, after which the run stops")
+    most_kl: float | None = Field(None, gt=0, description="KL to the start, in nats per token, above which it stops")
+    kl: bool = Field(True, description="measure KL to the start at every evaluation (loads the start beside the model)")
+    probes: list[str] = Field(
+        default_factory=lambda: [
+            "keyword_stuffing", "rubric_copied", "always_tie", "always_a", "empty_trace", "verbosity", "forged_verdict",
+            "forged_end"
+        ],
+        description="texts that must not pay, at every evaluation: names of probes, or package.module:function",
+    )  # fmt: skip
 
 
 def _difference(late: np.ndarray, early: np.ndarray) -> tuple[float, float]:
@@ -26,20 +55,27 @@ def _difference(late: np.ndarray, early: np.ndarray) -> tuple[float, float]:
     return float(late.mean() - early.mean()), error
 
 
-def _moved(rise: tuple[float, float], fall: tuple[float, float], settings: GuardSettings) -> bool:
-    """Whether the reward rose and the truth fell, each by more than chance; no spread at all counts as certain."""
-    (up, up_error), (down, down_error) = rise, fall
-    return up > settings.z * up_error and up > 0 and down < -settings.z * down_error and down <= -settings.drop
+def _rose(change: tuple[float, float], guard: StepGuard) -> bool:
+    """By more than chance and than `rise`; no spread at all counts as certain."""
+    return change[0] > max(guard.z * change[1], guard.rise)
 
 
-def over_steps(steps: Sequence[Mapping[str, Any]], settings: GuardSettings) -> dict[str, Any] | None:
+def _fell(change: tuple[float, float], guard: StepGuard) -> bool:
+    return change[0] < -guard.z * change[1] and change[0] <= -guard.drop
+
+
+def over_steps(steps: Sequence[Mapping[str, Any]], guard: StepGuard, relative: bool = False) -> dict[str, Any] | None:
     """Whether the last `window` steps are worse in truth and better in reward than the best earlier ones.
+
+    Args:
+        steps: mean `reward` and `truth` of every `step` so far, in order; None where nothing was measured.
+        relative: whether the reward compares completions of one prompt with each other.
 
     Returns:
         The reason with its numbers, or None.
     """
     known = [(s["reward"], s["truth"], s["step"]) for s in steps if s["reward"] is not None and s["truth"] is not None]
-    size = settings.window
+    size = guard.window
     if len(known) < 2 * size:
         return None
     rewards, truths = (np.array([row[k] for row in known], dtype=float) for k in (0, 1))
@@ -49,9 +85,11 @@ def over_steps(steps: Sequence[Mapping[str, Any]], settings: GuardSettings) -> d
     early, late = slice(best, best + size), slice(len(known) - size, len(known))
     rise = _difference(rewards[late], rewards[early])
     fall = _difference(truths[late], truths[early])
-    if not _moved(rise, fall, settings):
+    if not _fell(fall, guard) or not (relative or _rose(rise, guard)):
         return None
-    return _reason("steps", int(known[-1][2]), [int(known[best][2]), int(known[best + size - 1][2])], rise[0], fall[0])
+    against = [int(known[best][2]), int(known[best + size - 1][2])]
+    found = _reason("steps", int(known[-1][2]), against, rise[0], fall[0])
+    return found | {"reason": TRUTH_FELL} if relative else found
 
 
 def over_evaluations(evaluations: Sequence[Mapping[str, Any]], settings: GuardSettings) -> dict[str, Any] | None:
@@ -71,7 +109,7 @@ def over_evaluations(evaluations: Sequence[Mapping[str, Any]], settings: GuardSe
     change = values[-1] - values[best]
     means, errors = change.mean(axis=0), change.std(axis=0, ddof=1) / math.sqrt(len(shared))
     rise, fall = (float(means[0]), float(errors[0])), (float(means[1]), float(errors[1]))
-    if not _moved(rise, fall, settings):
+    if not (_rose(rise, settings) and _fell(fall, settings)):
         return None
     return _reason("held-out tasks", int(last["step"]), int(earlier[best]["step"]), rise[0], fall[0])
 

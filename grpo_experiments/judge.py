@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from datasets import Dataset
+from peft import PeftModel
 from requests.exceptions import RequestException
 from transformers import TrainerCallback, set_seed
 from trl import GRPOConfig
-from trl.trainer.utils import pad
+from trl.trainer.utils import add_fused_lm_head, pad, use_adapter
 
 from grpo_experiments.config import GrpoConfig
 from grpo_experiments.contract import Example, ServedTerm
@@ -23,20 +25,19 @@ from grpo_experiments.measures import LabelReader
 from grpo_experiments.probes import open_probes
 from grpo_experiments.reward_log import History, RewardLog
 from grpo_experiments.scoring import JudgeScorer, ReaderPrompt
-from grpo_experiments.start_model import StartModel, frozen
 from grpo_experiments.trainer import BundleTrainer
 from grpo_experiments.watching import Watch, try_probes
 from mr3.compact_head import use_compact_head
-from mr3.judge_card import JudgeCard, load_card, write_card
+from mr3.judge_card import JudgeCard, load_card
 from mr3.training import (
     PlainProgress,
-    is_main_process,
     last_checkpoint,
     load_model,
     load_tokenizer,
-    merge_adapter,
+    lora_config,
     quiet_trainer,
     require_sharding,
+    save_trained,
     trl_config,
     use_threads,
 )
@@ -133,14 +134,6 @@ def _rows(numbers: Sequence[Sequence[int]], prompts: dict[int, str]) -> Dataset:
     return Dataset.from_list([{"prompt": prompts[row], "row": row} for bundle in numbers for row in bundle])
 
 
-def _lora(options: dict[str, Any] | None) -> Any:
-    if options is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
-
-
 def sequence_logps(trainer: Any, tokenizer: Any, prompts: Sequence[str], ids: Sequence[Sequence[int]]) -> list[float]:
     """log p(completion | prompt) in nats, at the trainer's temperature, by the model in training.
 
@@ -165,6 +158,49 @@ def sequence_logps(trainer: Any, tokenizer: Any, prompts: Sequence[str], ids: Se
         logps, _, _ = trainer._get_per_token_logps_and_entropies(trainer.model, both, mask, keep, batch_size=size)
     total: list[float] = (logps * masks[1].to(device)).sum(dim=1).tolist()
     return total[: len(ids)]
+
+
+def frozen(path: str, dtype: str, attention: str | None, device: Any) -> Any:
+    """A model that is not trained, on a device."""
+    model = load_model(path, dtype=dtype, attention=attention).to(device).eval()  # type: ignore[arg-type]
+    model.requires_grad_(False)
+    return model
+
+
+class StartModel:
+    """The model that a run began with, beside the one in training, for the KL to the start.
+
+    With LoRA it is the model with its adapter switched off; where TRL keeps a reference (beta > 0) it is that one; else
+    it is loaded for the time of an evaluation, whole in every process, and given back. `path`, `dtype` and `attention`
+    are those of the run's config.
+    """
+
+    def __init__(self, path: str, dtype: str, attention: str | None) -> None:
+        self._path, self._dtype, self._attention = path, dtype, attention
+        self._model: Any = None
+
+    @contextmanager
+    def loaded(self, trainer: Any) -> Iterator[None]:
+        """Keeps it in memory meanwhile, where it must be loaded."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if not isinstance(model, PeftModel) and trainer.ref_model is None:
+            self._model = frozen(self._path, self._dtype, self._attention, trainer.accelerator.device)
+            add_fused_lm_head(self._model, temperature=trainer.temperature)
+            use_compact_head(self._model, trainer.temperature)
+        try:
+            yield
+        finally:
+            self._model = None
+
+    @contextmanager
+    def use(self, trainer: Any) -> Iterator[Any]:
+        """The model to call."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if isinstance(model, PeftModel):
+            with use_adapter(model, adapter_name=None):
+                yield trainer.model
+        else:
+            yield self._model if self._model is not None else trainer.ref_model
 
 
 def _give_models(config: GrpoConfig, scorer: JudgeScorer, trainer: BundleTrainer, tokenizer: Any) -> None:
@@ -217,7 +253,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
             train_dataset=_rows(bundles, prompts),
             eval_dataset=_rows(held_out, prompts) if held_out else None,
             processing_class=tokenizer,
-            peft_config=_lora(config.peft),
+            peft_config=lora_config(config.peft),
             callbacks=[progress, *callbacks],
             scorer=scorer,
             bundles=bundles,
@@ -246,7 +282,8 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
         for term in scorer.composite.terms.values():
             if isinstance(term, ServedTerm):
                 term.close()
-    _save(config, trainer, tokenizer, folder)
+    card = load_card(config.model)  # as it was: the user's copy of the templates is a matter of this run
+    save_trained(trainer, folder, base=config.model, lora=config.peft is not None, dtype=config.dtype, card=card)
     metrics.update(
         history.summary(),
         steps=result.global_step,
@@ -257,15 +294,3 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
         tokens=trainer.state.num_input_tokens_seen,
         curve=progress.curve,
     )
-
-
-def _save(config: GrpoConfig, trainer: BundleTrainer, tokenizer: Any, folder: Path) -> None:
-    """The whole model in `model/`; with LoRA also the adapter in `adapter/`."""
-    target = folder / ("adapter" if config.peft is not None else "model")
-    trainer.save_model(str(target))
-    if not is_main_process():
-        return
-    if config.peft is not None:
-        merge_adapter(config.model, target, folder / "model", config.dtype)
-    tokenizer.save_pretrained(str(folder / "model"))
-    write_card(folder / "model", load_card(config.model))

@@ -8,14 +8,14 @@ FSDP.yaml -m grpo_experiments.train --config FILE`; `launch:` says how many proc
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grpo_experiments.config import GrpoConfig
-from mr3.artifacts import stage_run
+from mr3.launch import is_main_process, training_stage
 from mr3.stage import stage_main
 
 log = logging.getLogger("mr3.grpo")
@@ -32,30 +32,19 @@ def run(config: GrpoConfig, callbacks: Sequence[Any] = ()) -> None:
         if path is not None and not path.is_file():
             raise ValueError(f"no tasks at {path}: make them with `mr3 data`")
     if config.dry_run:
-        if int(os.environ.get("RANK", "0")) == 0:
+        if is_main_process():
             from grpo_experiments.dry_run import dry_run
 
             print(dry_run(config))
         return
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.launch is not None and started != config.launch.processes:
-        raise ValueError(
-            f"launch.processes is {config.launch.processes}, and this run has {started}: a step would hold other rows "
-            f"than planned. Start as many with accelerate launch or torchrun, or set --launch.processes {started}"
-        )
-    if int(os.environ.get("RANK", "0")) != 0:
-        if not (config.output_dir / "manifest.json").is_file():
-            _train(config, config.output_dir, {}, callbacks)
-        return
+    if config.launch is not None:
+        config.launch.refuse_others("grpo_experiments.train")
     inputs: list[str | Path] = [config.tasks, config.model, *([config.held_out] if config.held_out else [])]
     inputs += [config.reader] if config.reader else []
-    with stage_run("grpo", config, inputs) as stage:
-        if stage.finished:
-            return
-        _train(config, stage.folder, stage.metrics, callbacks)
+    training_stage("grpo", config, inputs, partial(_train, config, callbacks))
 
 
-def _train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: Sequence[Any]) -> None:
+def _train(config: GrpoConfig, callbacks: Sequence[Any], folder: Path, metrics: dict[str, Any]) -> None:
     from grpo_experiments.judge import train
 
     train(config, folder, metrics, callbacks)

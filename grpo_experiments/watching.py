@@ -11,8 +11,8 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from grpo_experiments import guards
-from grpo_experiments.config import GuardSettings
 from grpo_experiments.contract import Example
+from grpo_experiments.guards import GuardSettings
 from grpo_experiments.probes import Probe, summary
 from grpo_experiments.reward_log import History
 from grpo_experiments.scoring import Completion

@@ -8,7 +8,7 @@ import logging
 import os
 import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import datasets
 import torch
@@ -26,7 +26,12 @@ from transformers import (
 from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from mr3.judge_card import JudgeCard, write_card
+from mr3.launch import is_main_process
 from mr3.stage import quiet
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
 
 log = logging.getLogger("mr3.training")
 T = TypeVar("T")
@@ -112,6 +117,15 @@ def load_model(model: str, dtype: str = "auto", attention: str | None = None) ->
     return loaded
 
 
+def lora_config(options: dict[str, Any] | None) -> LoraConfig | None:
+    """peft's LoraConfig of a `peft:` block, for a causal language model; None where all weights are trained."""
+    if options is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
+
+
 def merge_adapter(model: str, adapter: Path, target: Path, dtype: str = "auto") -> None:
     """Save `model` with an adapter added to it as an ordinary folder, which is what engines and later stages take.
 
@@ -124,9 +138,24 @@ def merge_adapter(model: str, adapter: Path, target: Path, dtype: str = "auto") 
     PeftModel.from_pretrained(base, str(adapter)).merge_and_unload().save_pretrained(str(target))
 
 
-def is_main_process() -> bool:
-    """Whether this is the only or the first of the processes that a launcher started."""
-    return int(os.environ.get("RANK", "0")) == 0
+def save_trained(
+    trainer: Trainer, folder: Path, *, base: str, lora: bool, dtype: str = "auto", card: JudgeCard | None = None
+) -> None:
+    """The whole model in `folder/model`; with LoRA also the adapter in `folder/adapter`. Every process calls it.
+
+    Args:
+        base: the model that an adapter is added to, read with `dtype` as `load_model` takes it.
+        card: what makes a judge of the model.
+    """
+    target = folder / ("adapter" if lora else "model")
+    trainer.save_model(str(target))
+    if not is_main_process():
+        return
+    if lora:
+        merge_adapter(base, target, folder / "model", dtype)
+    trainer.processing_class.save_pretrained(str(folder / "model"))
+    if card is not None:
+        write_card(folder / "model", card)
 
 
 def require_sharding() -> None:

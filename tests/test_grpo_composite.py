@@ -12,23 +12,15 @@ from hypothesis import strategies as st
 
 from grpo_experiments.composite import Combine, Composite, advantages, no_variance
 from grpo_experiments.config import GrpoConfig
-from grpo_experiments.contract import Group, Term, Values
+from grpo_experiments.contract import RewardTerm, Values
 from grpo_experiments.terms import open_terms
 from tests.grpo_support import answer, example, group
 
 A, B = "Assistant A", "Assistant B"
 
 
-class Said(Term):
-    """A term that says what it was told."""
-
-    def score(self, group: Group) -> Values:
-        """Not asked here."""
-        raise NotImplementedError
-
-
 def made(how: Combine = "mean", **weights: Any) -> Composite:
-    terms = {n: Said(**(w if isinstance(w, dict) else {"weight": w})) for n, w in weights.items()}
+    terms = {n: RewardTerm(**(w if isinstance(w, dict) else {"weight": w})) for n, w in weights.items()}
     return Composite(terms, how)
 
 

@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 
 from grpo_experiments.composite import Composite
-from grpo_experiments.config import GuardSettings
 from grpo_experiments.contract import Example, Group
-from grpo_experiments.guards import OVER_OPTIMISED, TOO_FAR, over_evaluations, over_kl, over_steps, silent
+from grpo_experiments.guards import (
+    OVER_OPTIMISED,
+    TOO_FAR,
+    GuardSettings,
+    over_evaluations,
+    over_kl,
+    over_steps,
+    silent,
+)
 from grpo_experiments.probes import PROBES, open_probes, summary
 from grpo_experiments.reward_log import History
 from grpo_experiments.terms import open_terms

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from grpo_experiments.compare import table
-from grpo_experiments.config import GuardSettings
+from grpo_experiments.guards import GuardSettings
 from grpo_experiments.reward_log import read_log
 from mr3.artifacts import read_json, write_json
 from mr3.judge_card import JudgeCard, write_card

@@ -39,7 +39,7 @@ def test_a_term_is_a_file_and_all_are_listed() -> None:
         open_terms({"format": {"weight": 0.0, "gate": True}})
     with pytest.raises(ValueError, match="standard library"):
         open_terms({"os:system": 1.0})
-    with pytest.raises(ValueError, match=r"is no grpo_experiments.contract.Term"):
+    with pytest.raises(ValueError, match=r"is no Term of grpo_experiments.contract"):
         open_terms({"tests.grpo_support:task": 1.0})
 
 

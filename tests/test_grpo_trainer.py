@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from grpo_experiments.composite import advantages
-from grpo_experiments.config import GuardSettings
+from grpo_experiments.guards import GuardSettings
 from grpo_experiments.measures import LabelReader, tree_of
 from grpo_experiments.reward_log import History, RewardLog, read_log
 from grpo_experiments.scoring import Completion, Marked, RowGroup

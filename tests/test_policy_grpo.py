@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_experiments.policy.config import BLANK, Guards, Log, PolicyGrpoConfig
+from grpo_experiments.guards import OVER_OPTIMISED, TRUTH_FELL, StepGuard, over_steps
+from grpo_experiments.policy.config import BLANK, Log, PolicyGrpoConfig
 from grpo_experiments.policy.data import read_rows
-from grpo_experiments.policy.guard import OVER_OPTIMISED, TRUTH_FALLS, Point, gone_wrong
 from grpo_experiments.policy.log import Record, StepLog
 from grpo_experiments.policy.recording import Judged, Recorder
 from grpo_experiments.policy.sources import GoldSource, LengthSource
@@ -154,27 +154,27 @@ def test_gold_and_length_rewards(tmp_path: Path) -> None:
     assert found.rewards == [0.25, 0.5, 1.0, 0.125]
 
 
-GUARDS = Guards(window=4, fall=0.05)
+GUARDS = StepGuard(window=4, drop=0.05)
 
 
-def points(rewards: Sequence[float | None], truths: Sequence[float | None]) -> list[Point]:
-    return [Point(i + 1, r, t) for i, (r, t) in enumerate(zip(rewards, truths, strict=True))]
+def points(rewards: Sequence[float | None], truths: Sequence[float | None]) -> list[dict[str, Any]]:
+    return [{"step": i + 1, "reward": r, "truth": t} for i, (r, t) in enumerate(zip(rewards, truths, strict=True))]
 
 
 def test_a_run_is_stopped_when_truth_falls_while_reward_rises() -> None:
     up, down = [0.2 + 0.05 * i for i in range(12)], [0.9 - 0.05 * i for i in range(12)]
-    found = gone_wrong(points(up, down), GUARDS, relative=False)
-    assert found is not None and found["reason"] == OVER_OPTIMISED and found["against_steps"] == [1, 4]
+    found = over_steps(points(up, down), GUARDS, relative=False)
+    assert found is not None and found["reason"] == OVER_OPTIMISED and found["against"] == [1, 4]
     assert found["truth_change"] == pytest.approx(-0.4) and found["reward_change"] == pytest.approx(0.4)
     for rewards, truths in ((up, up), (down, down), ([0.5] * 12, down), (up, [0.5] * 12)):
-        assert gone_wrong(points(rewards, truths), GUARDS, relative=False) is None
+        assert over_steps(points(rewards, truths), GUARDS, relative=False) is None
     # A relative reward can't rise; there the truth decides alone.
-    relative = gone_wrong(points([0.5] * 12, down), GUARDS, relative=True)
-    assert relative is not None and relative["reason"] == TRUTH_FALLS
-    assert gone_wrong(points(up[:7], down[:7]), GUARDS, relative=False) is None, "too early"
-    assert gone_wrong(points([None] * 12, down), GUARDS, relative=True) is None, "nothing was rewarded"
+    relative = over_steps(points([0.5] * 12, down), GUARDS, relative=True)
+    assert relative is not None and relative["reason"] == TRUTH_FELL
+    assert over_steps(points(up[:7], down[:7]), GUARDS, relative=False) is None, "too early"
+    assert over_steps(points([None] * 12, down), GUARDS, relative=True) is None, "nothing was rewarded"
     noisy = [0.6, 0.2, 0.9, 0.4, 0.7, 0.3, 0.3, 0.6, 0.2, 0.8, 0.1, 0.7]
-    assert gone_wrong(points(up, noisy), GUARDS, relative=False) is None, "by chance"
+    assert over_steps(points(up, noisy), GUARDS, relative=False) is None, "by chance"
 
 
 def record(reward: float, tasks: int = 4, failed: int = 0) -> Record:

@@ -17,7 +17,8 @@ from mr3.cli.schedule import Job, run_jobs
 from mr3.cli.study import StudyConfig, _job, main, steps_of
 from mr3.cli.study_table import StudyPlan, compare_arms, conclusion, one_model, scores_of, write_tables
 from mr3.items import Item, write_items
-from mr3.sft.config import Launch, SftConfig
+from mr3.launch import Launch
+from mr3.sft.config import SftConfig
 from mr3.sft.dry_run import dry_run
 from mr3.sft.stage import run as run_sft
 from tests.sft_support import TRL, sft_config, write_rows

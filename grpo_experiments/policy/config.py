@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from grpo_experiments.guards import StepGuard
 from mr3.config import StageConfig
 from mr3.judging.config import JudgeConfig
+from mr3.launch import Launch, planned_processes
 from mr3.records import PoolMode
 from mr3.rubrics import Criterion, Rubric
-from mr3.sft.config import Launch, Precision
+from mr3.sft.config import Precision
 
 Kind = Literal["judge", "judge-without-rubric", "gold", "length"]
 Compare = Literal["group", "reference"]
@@ -90,16 +91,6 @@ class RewardSettings(_Section):
         return BLANK if self.kind == "judge-without-rubric" or self.rubric is None else self.rubric
 
 
-class Guards(_Section):
-    """When a run ends early, with a reason in its metrics."""
-
-    window: int = Field(20, ge=2, description="steps whose means are compared: the last ones with the best before")
-    fall: float = Field(0.05, gt=0, description="the truth has fallen when its mean is so much lower")
-    rise: float = Field(0.0, ge=0, description="the reward has risen when its mean is higher by more than this")
-    z: float = Field(2.0, ge=0, description="and either change is beyond so many standard errors")
-    stop: bool = Field(True, description="end the run; false: only say so in the log")
-
-
 class Log(_Section):
     """What is kept of a run beside TRL's own records; nothing of it grows without end."""
 
@@ -142,7 +133,7 @@ class PolicyGrpoConfig(StageConfig):
     peft: dict[str, Any] | None = Field(None, description="peft's LoraConfig by name; unset: all weights are trained")
     dtype: Precision = Field("auto", description="of the weights; auto: fp32 on a CPU, as stored on a GPU")
     attention: str | None = Field(None, description="transformers' attn_implementation")
-    guards: Guards = Guards()
+    guards: StepGuard = StepGuard()
     log: Log = Log()
     launch: Launch | None = Field(None, description="the processes of this run; another number is refused")
     architecture: dict[str, Any] | None = Field(
@@ -178,8 +169,5 @@ class PolicyGrpoConfig(StageConfig):
         return self.reward.store or self.output_dir / "store"
 
     def processes(self) -> int:
-        """Of this run: those that a launcher has started, else what the config says."""
-        started = os.environ.get("WORLD_SIZE")
-        if started is not None:
-            return int(started)
-        return self.launch.processes if self.launch is not None else 1
+        """Of this run, as `planned_processes` counts them."""
+        return planned_processes(self.launch)

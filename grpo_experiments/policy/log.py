@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from grpo_experiments.policy.config import Log
-from grpo_experiments.policy.guard import Point
 from mr3.artifacts import read_json, write_json
 
 STATE = "policy_log.json"
 STEPS, SAMPLES = "steps.jsonl", "samples.jsonl"
 Sample = dict[str, Any]
+Point = dict[str, Any]
+"""`step`, mean `reward` and mean `truth` of one step, as the guard takes them."""
 
 
 @dataclass
@@ -152,7 +153,7 @@ class StepLog:
             state = read_json(file)
             step = state["step"]
             self.totals, self.silent_steps = Totals(**state["totals"]), state["silent_steps"]
-            self.points = [Point(*row) for row in state["points"]]
+            self.points = state["points"]
             self.seconds = dict(state["seconds"])
         if self._writes:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ class StepLog:
                 "step": step,
                 "totals": asdict(self.totals),
                 "silent_steps": self.silent_steps,
-                "points": [[p.step, p.reward, p.truth] for p in self.points],
+                "points": self.points,
                 "seconds": self.seconds,
             }
             checkpoint.mkdir(parents=True, exist_ok=True)
@@ -183,7 +184,7 @@ class StepLog:
         line = line_of(step, record, kl, self.totals)
         self.seconds |= {name: self.seconds.get(name, 0.0) + value for name, value in record.seconds.items()}
         if step % self._every == 0:
-            self.points.append(Point(step, line["reward"], line["truth"]))
+            self.points.append({name: line[name] for name in ("step", "reward", "truth")})
             self._append(STEPS, [line])
         if step % self._sample_every == 0:
             self._append(SAMPLES, [{"step": step, **s} for s in record.samples[: self._settings.samples]])

@@ -10,14 +10,14 @@ On several GPUs: `accelerate launch --config_file FSDP.yaml -m mr3.cli.main grpo
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grpo_experiments.policy.config import PolicyGrpoConfig
-from mr3.artifacts import stage_run
+from mr3.launch import is_main_process, training_stage
 from mr3.stage import stage_main
 
 __all__ = ["PolicyGrpoConfig", "main", "run"]
@@ -30,7 +30,7 @@ def run(config: PolicyGrpoConfig, callbacks: Sequence[Any] = ()) -> None:
         ValueError: for a missing model or file, an unknown option, a judge that can't be run, or one that is silent.
     """
     if config.dry_run:
-        if int(os.environ.get("RANK", "0")) == 0:
+        if is_main_process():
             from grpo_experiments.policy.dry_run import dry_run
 
             print(dry_run(config))
@@ -38,30 +38,15 @@ def run(config: PolicyGrpoConfig, callbacks: Sequence[Any] = ()) -> None:
     for path, what in ((config.prompts, "prompts"), (config.references, "responses")):
         if path is not None and not path.is_file():
             raise ValueError(f"no {what} at {path}: make them with `mr3 data` or `mr3 sample`")
-    _check_processes(config)
+    if config.launch is not None:
+        config.launch.refuse_others("mr3.cli.main grpo")
     judge = config.reward.judge
-    if int(os.environ.get("RANK", "0")) != 0:
-        if not (config.output_dir / "manifest.json").is_file():
-            _train(config, config.output_dir, {}, callbacks)
-        return
     inputs: list[str | Path] = [config.prompts, config.model, *([config.references] if config.references else [])]
     inputs += judge.inputs() if judge is not None else []
-    with stage_run("grpo", config, inputs) as stage:
-        if stage.finished:
-            return
-        _train(config, stage.folder, stage.metrics, callbacks)
+    training_stage("grpo", config, inputs, partial(_train, config, callbacks))
 
 
-def _check_processes(config: PolicyGrpoConfig) -> None:
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.launch is not None and started != config.launch.processes:
-        raise ValueError(
-            f"launch.processes is {config.launch.processes}, and this run has {started}: a step would hold other rows "
-            f"than planned. Start as many with accelerate launch or torchrun, or set --launch.processes {started}"
-        )
-
-
-def _train(config: PolicyGrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: Sequence[Any]) -> None:
+def _train(config: PolicyGrpoConfig, callbacks: Sequence[Any], folder: Path, metrics: dict[str, Any]) -> None:
     from grpo_experiments.policy.training import train
 
     train(config, folder, metrics, callbacks)

@@ -22,7 +22,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
-from grpo_experiments.policy.guard import gone_wrong
+from grpo_experiments.guards import StepGuard, over_steps
 from grpo_experiments.policy.log import Record, StepLog
 from grpo_experiments.policy.recording import Judged, Recorder, silence_of
 from grpo_experiments.policy.sources import Source
@@ -162,7 +162,7 @@ class KeepLog(TrainerCallback):  # type: ignore[misc]
         tell: takes the reason as a line of text.
     """
 
-    def __init__(self, guards: Any, relative: bool, tell: Callable[[str], None]) -> None:
+    def __init__(self, guards: StepGuard, relative: bool, tell: Callable[[str], None]) -> None:
         self._guards, self._relative, self._tell = guards, relative, tell
         self.trainer: PolicyTrainer | None = None
         self.reason: dict[str, Any] | None = None
@@ -181,7 +181,7 @@ class KeepLog(TrainerCallback):  # type: ignore[misc]
         trainer.record.seconds["step"] = time.monotonic() - self._begun
         trainer.step_log.write(state.global_step, trainer.record, trainer.kl())
         trainer.record = None
-        found = gone_wrong(trainer.step_log.points, self._guards, self._relative)
+        found = over_steps(trainer.step_log.points, self._guards, self._relative)
         if found is not None and self.reason is None:
             self.reason = found
             self._tell(f"{found['reason']} at step {found['step']}: {found}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from requests.exceptions import RequestException
 from transformers import set_seed
 from trl import GRPOConfig
@@ -20,14 +20,15 @@ from grpo_experiments.policy.sources import Source, open_source
 from grpo_experiments.policy.trainer import KeepLog, PolicyTrainer
 from mr3.checking import load_checker
 from mr3.compact_head import use_compact_head
+from mr3.launch import is_main_process
 from mr3.training import (
     PlainProgress,
-    is_main_process,
     last_checkpoint,
     load_model,
     load_tokenizer,
-    merge_adapter,
+    lora_config,
     quiet_trainer,
+    save_trained,
     trl_config,
     use_threads,
 )
@@ -62,15 +63,9 @@ def build_trainer(
         ValueError: when that server does not answer.
     """
     rows = read_rows(config)
-    from datasets import Dataset
-
     tokenizer = load_tokenizer(config.model)
     model = load_model(config.model, config.dtype, config.attention)
-    peft_config = None
-    if config.peft is not None:
-        from peft import LoraConfig
-
-        peft_config = LoraConfig(**config.peft)
+    peft_config = lora_config(config.peft)
     rubric = config.reward.rubric
     recorder = Recorder(
         config.reward.kind,
@@ -135,7 +130,7 @@ def train(config: PolicyGrpoConfig, folder: Path, metrics: dict[str, Any], callb
         checkpoint = last_checkpoint(folder / "trainer")
         trainer.step_log.begin(checkpoint)
         result = trainer.train(resume_from_checkpoint=checkpoint)
-    _save(config, folder, trainer)
+    save_trained(trainer, folder, base=config.model, lora=config.peft is not None, dtype=config.dtype)
     metrics.update(
         steps=result.global_step,
         resumed_at=int(checkpoint.rsplit("-", 1)[1]) if checkpoint else None,
@@ -155,17 +150,6 @@ def windows(step_log: StepLog, size: int) -> dict[str, Any]:
     for name, part in (("first", step_log.points[:size]), ("last", step_log.points[-size:])):
         found[name] = {"steps": len(part)}
         for what in ("reward", "truth"):
-            values = [value for point in part if (value := getattr(point, what)) is not None]
+            values = [value for point in part if (value := point[what]) is not None]
             found[name][what] = sum(values) / len(values) if values else None
     return found
-
-
-def _save(config: PolicyGrpoConfig, folder: Path, trainer: PolicyTrainer) -> None:
-    if config.peft is None:
-        trainer.save_model(str(folder / "model"))
-    else:
-        trainer.save_model(str(folder / "adapter"))
-        if int(os.environ.get("RANK", "0")) == 0:
-            merge_adapter(config.model, folder / "adapter", folder / "model", config.dtype)
-    if is_main_process():
-        trainer.processing_class.save_pretrained(str(folder / "model"))

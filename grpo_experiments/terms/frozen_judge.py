@@ -18,7 +18,6 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PrivateAttr, model_validator
 
 from grpo_experiments.contract import Example, Group, Need, Sample, ServedTerm, Values
-from mr3.importing import load_named
 from mr3.judging.config import JudgeConfig
 from mr3.judging.scale import label_values
 from mr3.records import DEFAULT_LABELS
@@ -27,7 +26,6 @@ from rewards.serving.client import JudgeClient, JudgeRefused, JudgeUnavailable
 from rewards.serving.schema import JudgeTask
 
 log = logging.getLogger("mr3.grpo")
-_ACTORS = "rewards.actor:start_actors"
 
 
 def trace_task(example: Example, sample: Sample, rubric: Rubric, mode: Literal["pointwise", "binary"]) -> JudgeTask:
@@ -82,11 +80,12 @@ class FrozenJudge(ServedTerm):
             self._client = JudgeClient(self.url, self.key)
         elif self._client is None:
             from mr3.inference.session import ray_session
+            from rewards.actor import start_actors
 
-            start = load_named(_ACTORS, "the reward actors")
+            assert self.judge is not None and self.store is not None, "checked when the config was read"
             self._open.enter_context(ray_session())
             name = f"frozen-{os.environ.get('RANK', '0')}"
-            self._client = start(self.judge, self.store, name, replicas=self.replicas, num_gpus=self.num_gpus)
+            self._client = start_actors(self.judge, self.store, name, replicas=self.replicas, num_gpus=self.num_gpus)
             self._open.callback(self._client.close)
         return self._client
 

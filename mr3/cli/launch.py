@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mr3.cli.orphan import PARENT, end_with_parent
 from mr3.config import StageConfig
-from mr3.sft.config import Launch
+from mr3.launch import Launch
 
 
 def launch_of(config: StageConfig) -> Launch:

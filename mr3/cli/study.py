@@ -39,7 +39,7 @@ from mr3.cli.state import is_current
 from mr3.cli.study_table import STUDY, StudyPlan, write_tables
 from mr3.config import StageConfig, load_config
 from mr3.items import READERS
-from mr3.sft.config import Launch
+from mr3.launch import Launch
 from mr3.stage import stage_main
 
 _TAIL = 25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.config import StageConfig
 from mr3.judge_card import JudgeCard
+from mr3.launch import Launch, planned_processes
 
 Order = Literal["kept", "shuffled", "grouped"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -35,15 +35,6 @@ class Columns(BaseModel):
 
     prompt: str = "prompt"
     completion: str = "completion"
-
-
-class Launch(BaseModel):
-    """In how many processes a stage runs, and what starts them: torchrun, or accelerate with a config file."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    processes: int = Field(1, ge=1)
-    accelerate: Path | None = Field(None, description="accelerate's config file; its num_processes gives way")
 
 
 class Estimate(BaseModel):
@@ -102,11 +93,8 @@ class SftConfig(StageConfig):
     trl: dict[str, Any] = Field(default_factory=dict, description="TRL's SFTConfig by name")
 
     def processes(self) -> int:
-        """Of this run: those that a launcher has started, else what the config says."""
-        started = os.environ.get("WORLD_SIZE")
-        if started is not None:
-            return int(started)
-        return self.launch.processes if self.launch is not None else self.estimate.gpus or 1
+        """Of this run, as `planned_processes` counts them."""
+        return planned_processes(self.launch, self.estimate.gpus)
 
     @model_validator(mode="after")
     def _one_owner_per_matter(self) -> SftConfig:

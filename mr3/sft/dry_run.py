@@ -24,7 +24,7 @@ from mr3.sft.estimate import GIB, Memory, Shape, flops, hours, memory
 from mr3.sft.order import arranged, next_fit
 from mr3.sft.source import count_rows, read_rows
 from mr3.sft.train import pass_rows, replayed, trainer_options
-from mr3.training import load_tokenizer, trl_config, use_threads
+from mr3.training import load_tokenizer, lora_config, trl_config, use_threads
 
 log = logging.getLogger("mr3.sft")
 
@@ -101,11 +101,12 @@ def shape_of(model: PreTrainedModel) -> Shape:
 
 def trained_parameters(config: Sized, model: PreTrainedModel, shape: Shape) -> int:
     """How many of the parameters change."""
-    if config.peft is None:
+    lora = lora_config(config.peft)
+    if lora is None:
         return shape.parameters
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
-    wrapped = get_peft_model(model, LoraConfig(**{"task_type": "CAUSAL_LM", **config.peft}))
+    wrapped = get_peft_model(model, lora)
     return sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
 
 

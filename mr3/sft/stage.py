@@ -9,13 +9,13 @@ processes it is planned for, and `mr3 study` starts them.
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mr3.artifacts import stage_run
+from mr3.launch import is_main_process, training_stage
 from mr3.sft.config import SftConfig
 from mr3.sft.source import check_data
 from mr3.stage import stage_main
@@ -37,51 +37,30 @@ def run(config: SftConfig, callbacks: Sequence[Any] = ()) -> None:
         if path is not None and not path.is_file():
             raise ValueError(f"no {what} file at {path}: make it with `mr3 data`, or give another path")
     if config.dry_run:
-        if int(os.environ.get("RANK", "0")) == 0:
+        if is_main_process():
             from mr3.sft.dry_run import dry_run
 
             print(dry_run(config))
         return
-    _check_processes(config)
-    if int(os.environ.get("RANK", "0")) != 0:
-        if not (config.output_dir / "manifest.json").is_file():
-            _train(config, config.output_dir, {}, callbacks)
-        return
-    inputs: list[str | Path] = [p for p in (config.data, config.replay, config.held_out, config.model) if p is not None]
-    with stage_run("sft", config, inputs) as stage:
-        if stage.finished:
-            return
-        _train(config, stage.folder, stage.metrics, callbacks)
-        from mr3.sft.model_card import write_model_card
-
-        write_model_card(config, stage.folder, stage.metrics)
-
-
-def _check_processes(config: SftConfig) -> None:
-    """A step's rows are those that the config and its dry run speak of.
-
-    Raises:
-        ValueError: when a launcher has started another number of processes than `launch` says.
-    """
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if config.launch is not None and started != config.launch.processes:
-        file = config.launch.accelerate
-        how = "torchrun --nproc-per-node" if file is None else f"accelerate launch --config_file {file} --num_processes"
-        raise ValueError(
-            f"launch.processes is {config.launch.processes}, and this run has {started}: a step would hold other rows "
-            f"than planned. Start it with `{how} {config.launch.processes} -m mr3.sft.stage ...`, or set "
-            f"--launch.processes {started}"
-        )
-    if config.launch is None and config.estimate.gpus not in (None, started):
+    if config.launch is not None:
+        config.launch.refuse_others("mr3.sft.stage")
+    elif config.estimate.gpus not in (None, config.processes()):
         log.warning(
-            "estimate.gpus is %d, this run has %d: its steps are not the dry run's", config.estimate.gpus, started
+            "estimate.gpus is %d, this run has %d: its steps are not the dry run's",
+            config.estimate.gpus,
+            config.processes(),
         )
+    inputs: list[str | Path] = [p for p in (config.data, config.replay, config.held_out, config.model) if p is not None]
+    training_stage("sft", config, inputs, partial(_train, config, callbacks))
 
 
-def _train(config: SftConfig, folder: Path, metrics: dict[str, Any], callbacks: Sequence[Any]) -> None:
+def _train(config: SftConfig, callbacks: Sequence[Any], folder: Path, metrics: dict[str, Any]) -> None:
+    from mr3.sft.model_card import write_model_card
     from mr3.sft.train import train
 
     train(config, folder, metrics, callbacks)
+    if is_main_process():
+        write_model_card(config, folder, metrics)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -14,7 +14,7 @@ from trl import SFTConfig, SFTTrainer
 
 from mr3.artifacts import metrics_of, read_json, write_json
 from mr3.compact_head import use_compact_head
-from mr3.judge_card import write_card
+from mr3.launch import is_main_process
 from mr3.sft.batches import PackCollator, write_packs
 from mr3.sft.config import SftConfig
 from mr3.sft.data import Encoded, Row, encode, parquet_rows, replay_rows, turn_end
@@ -22,14 +22,14 @@ from mr3.sft.order import SAMPLING, arranged, in_packs
 from mr3.sft.source import read_rows
 from mr3.training import (
     PlainProgress,
-    is_main_process,
     last_checkpoint,
     load_model,
     load_tokenizer,
+    lora_config,
     mean_loss,
-    merge_adapter,
     quiet_trainer,
     require_sharding,
+    save_trained,
     trl_config,
     use_threads,
 )
@@ -166,7 +166,7 @@ def train(config: SftConfig, folder: Path, metrics: dict[str, Any], callbacks: S
         data_collator=PackCollator(int(tokenizer.pad_token_id)) if config.packing and not flattened(config) else None,
         train_dataset=Dataset.from_file(str(folder / "packs.arrow")),
         processing_class=tokenizer,
-        peft_config=_lora(config.peft),
+        peft_config=lora_config(config.peft),
         callbacks=[progress, *callbacks],
     )
     if config.muon_lr is not None and trainer.is_fsdp_enabled:
@@ -190,15 +190,12 @@ def train(config: SftConfig, folder: Path, metrics: dict[str, Any], callbacks: S
     )
     if config.held_out is not None:
         metrics["held_out_loss"] = held_out_loss(config, tokenizer, trainer, folder)
-    save(config, trainer, tokenizer, folder)
-
-
-def _lora(options: dict[str, Any] | None) -> Any:
-    if options is None:
-        return None
-    from peft import LoraConfig
-
-    return LoraConfig(**{"task_type": "CAUSAL_LM", **options})
+    save_trained(
+        trainer, folder, base=config.model, lora=config.peft is not None, dtype=config.dtype, card=config.judge
+    )
+    if is_main_process():
+        for name in ("packs.arrow", "packs.json"):
+            os.unlink(folder / name)
 
 
 def held_out_loss(config: SftConfig, tokenizer: PreTrainedTokenizerBase, trainer: SFTTrainer, folder: Path) -> float:
@@ -213,18 +210,3 @@ def held_out_loss(config: SftConfig, tokenizer: PreTrainedTokenizerBase, trainer
     if state.is_main_process:
         path.unlink()
     return found
-
-
-def save(config: SftConfig, trainer: SFTTrainer, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """The whole model in `model/`; with LoRA also the adapter in `adapter/`. The packs and their counts go."""
-    target = folder / ("adapter" if config.peft is not None else "model")
-    trainer.save_model(str(target))
-    if not is_main_process():
-        return
-    if config.peft is not None:
-        merge_adapter(config.model, target, folder / "model", config.dtype)
-    tokenizer.save_pretrained(str(folder / "model"))
-    if config.judge is not None:
-        write_card(folder / "model", config.judge)
-    for name in ("packs.arrow", "packs.json"):
-        os.unlink(folder / name)
