@@ -36,6 +36,7 @@ class Example:
         decided_by: which criterion decides, from 0; -1 for none (a tie).
         trace: the completion of a perfect judge. No term reads it: it is there for measuring.
         meta: what a checker needs to know of the task, as the data write it.
+        reward_only: it is sampled for what it says of its twins, and is not trained on.
         swapped: A and B are shown exchanged.
     """
 
@@ -48,6 +49,7 @@ class Example:
     decided_by: int | None = None
     trace: str | None = None
     meta: str | None = None
+    reward_only: bool = False
     swapped: bool = False
 
 

@@ -1,7 +1,7 @@
 """Tasks with gold labels from Parquet, as examples in bundles: what is trained on, and what is held out.
 
 Only the columns `task` (a `mr3.records.Task` as JSON) and `gold` are required. `content`, `twin`, `criteria`,
-`hidden`, `decided_by`, `trace` and `meta` are read where they are there (see `contract.Example`).
+`hidden`, `decided_by`, `trace`, `meta` and `reward_only` are read where they are there (see `contract.Example`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from grpo_experiments.contract import Example
 from mr3.judging.scale import mirrored
 from mr3.records import Task, content_of
 
-_OPTIONAL = ("content", "twin", "criteria", "hidden", "decided_by", "trace", "meta")
+_OPTIONAL = ("content", "twin", "criteria", "hidden", "decided_by", "trace", "meta", "reward_only")
 Bundle = tuple[Example, ...]
 
 
@@ -76,6 +76,7 @@ def _example(row: dict[str, Any], where: str) -> Example:
         decided_by=row.get("decided_by"),
         trace=row.get("trace"),
         meta=row.get("meta"),
+        reward_only=bool(row.get("reward_only")),
     )
 
 

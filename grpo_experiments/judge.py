@@ -259,6 +259,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
             bundles=bundles,
             held_out_bundles=held_out,
             by_bundle=config.baseline == "bundle",
+            reward_only=frozenset(i for i, example in enumerate(examples) if example.reward_only),
             resample=config.resample,
             reward_log=reward_log,
             history=history,

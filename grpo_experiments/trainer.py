@@ -57,6 +57,7 @@ class BundleTrainer(GRPOTrainer):
         scorer: gives the rewards.
         bundles, held_out_bundles: row numbers that belong together, as they stand in the data sets.
         by_bundle: one baseline for a bundle, else for a prompt.
+        reward_only: row numbers that are sampled and scored, and get no gradient.
         resample: rounds in which sets without a gradient are replaced.
         start: opens the model that the run began with (KL to the start at evaluations), or None.
     """
@@ -68,6 +69,7 @@ class BundleTrainer(GRPOTrainer):
         bundles: Sequence[Sequence[int]],
         held_out_bundles: Sequence[Sequence[int]] = (),
         by_bundle: bool = False,
+        reward_only: frozenset[int] = frozenset(),
         resample: int = 0,
         reward_log: RewardLog,
         history: History,
@@ -75,7 +77,7 @@ class BundleTrainer(GRPOTrainer):
         **kwargs: Any,
     ) -> None:
         self.scorer, self.bundles, self.held_out_bundles = scorer, bundles, held_out_bundles
-        self.by_bundle, self.resample = by_bundle, resample
+        self.by_bundle, self.resample, self._reward_only = by_bundle, resample, reward_only
         self.reward_log, self.history, self._start = reward_log, history, start
         self._bundle_of = {row: n for n, bundle in enumerate([*bundles, *held_out_bundles]) for row in bundle}
         self._batch: Batch | None = None
@@ -283,6 +285,9 @@ class BundleTrainer(GRPOTrainer):
         if self.by_bundle:
             own = self._own(self._advantages(batch), len(inputs))
             output["advantages"] = torch.tensor(own, dtype=torch.float32, device=self.accelerator.device)
+        if self._reward_only:
+            trained = [float(completion.row not in self._reward_only) for completion in batch.completions]
+            output["advantages"] = output["advantages"] * torch.tensor(trained, device=output["advantages"].device)
         batch.advantages = output["advantages"].tolist()
         return output
 

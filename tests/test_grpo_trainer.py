@@ -137,6 +137,17 @@ def test_a_baseline_of_the_bundle_compares_twins(tmp_path: Path) -> None:
     assert group == [0.0] * 8, "within a group there is nothing to compare"
 
 
+@pytest.mark.parametrize("by_bundle", [True, False])
+def test_what_is_sampled_for_the_reward_alone_moves_the_baseline_and_gets_no_gradient(
+    tmp_path: Path, by_bundle: bool
+) -> None:
+    whole = generated(trainer_of(tmp_path / "whole", by_text, by_bundle=by_bundle))["advantages"]
+    part = generated(trainer_of(tmp_path / "part", by_text, by_bundle=by_bundle, reward_only=frozenset({1, 3})))
+    row_of_place = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
+    expected = torch.where(row_of_place % 2 == 1, torch.zeros(8), whole)
+    assert torch.equal(part["advantages"], expected) and bool((expected != 0).any())
+
+
 def test_twins_are_scored_together_whatever_the_accumulation(tmp_path: Path) -> None:
     trainer = trainer_of(tmp_path, by_text, trl={"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2})
     trainer.train()

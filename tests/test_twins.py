@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -73,6 +74,21 @@ def test_twins_are_the_same_responses_with_another_gold() -> None:
     assert len(set(names)) == len(names)
     edits = Counter(one.edit for one, _ in pairs(TWINS))
     assert set(edits) == {"order", "replaced", "other"} and min(edits.values()) > 10
+
+
+def test_a_twin_for_the_reward_alone_stands_beside_the_same_task() -> None:
+    tasks = single_tasks("rl", ROWS, 3, World(), agree=0.9, reward_twins=True)
+    trained = [one for one in tasks if not one.reward_only]
+    for one, alone in zip(trained, SHORTCUT, strict=True):
+        assert one.made.completion == alone.made.completion and one.made.question == alone.made.question
+        assert one.made.task.model_copy(update={"id": ""}) == alone.made.task.model_copy(update={"id": ""})
+    twins = [one for one in tasks if one.reward_only]
+    assert len(twins) > 0.85 * ROWS, "of a perfect response no rubric says otherwise"
+    for one, two in itertools.pairwise(tasks):
+        if two.reward_only:
+            assert one.twin == two.twin is not None and not one.reward_only
+            assert one.made.task.responses == two.made.task.responses and one.made.label != two.made.label
+    assert len({one.twin for one in twins}) == len(twins) == sum(one.twin is not None for one in trained)
 
 
 @pytest.mark.parametrize("later", [0.0, 0.25, 1.0])

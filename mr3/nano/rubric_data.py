@@ -49,12 +49,17 @@ class Table(BaseModel):
         le=1,
         description="share of rows, in each mode, that the hidden default order gets right; as it falls",
     )
+    reward_twins: bool = Field(
+        False, description="single rows: a twin beside each, which GRPO samples for the reward and doesn't train on"
+    )
     later: float = Field(0.5, ge=0, le=1, description="share of twins in which no first criterion decides")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Table:
         if self.twins and self.agree is not None:
             raise ValueError("the hidden order is right on one twin of a pair: set agree, or twins")
+        if self.twins and self.reward_twins:
+            raise ValueError("twins are trained on, reward_twins are not: set one of them")
         return self
 
 
@@ -187,10 +192,10 @@ def run(config: RubricDataConfig) -> None:
             if table.twins:
                 tasks = twin_tasks(table.part, table.rows, of_part, config.world(), table.later)
             else:
-                tasks = single_tasks(table.part, table.rows, of_part, config.world(), table.agree)
+                tasks = single_tasks(table.part, table.rows, of_part, config.world(), table.agree, table.reward_twins)
             told[name] = summary(tasks)
             _write(out / f"{name}.parquet", (study_row(one, name, i) for i, one in enumerate(tasks)), SCHEMA)
-            _write(out / f"{name}_sft.parquet", _sft_rows((one.made for one in tasks), name))
+            _write(out / f"{name}_sft.parquet", _sft_rows((one.made for one in tasks if not one.reward_only), name))
         if config.ignoring is not None:
             _write(out / "ignoring_sft.parquet", _sft_rows(ignoring_tasks(config, seed + 50), "ignoring"))
         for part in config.evaluations:

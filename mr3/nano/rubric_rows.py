@@ -26,6 +26,7 @@ SCHEMA = pa.schema(
         ("group", _TEXT),  # as `twin`: the name by which `mr3 eval` knows it
         ("first_criterion", _TEXT),  # pairwise: what the first criterion alone says
         ("twin", _TEXT),  # shared by the two rows of a pair, which follow each other; else null
+        ("reward_only", pa.bool_()),  # a twin that is sampled for the other's reward, and not trained on
         ("edit", _TEXT),  # of twins: order, replaced or other (mr3.nano.twins.EDITS)
         ("criteria", pa.list_(_TEXT)),  # names, first ones first; also where the task's rubric is blanked
         ("hidden", _TEXT),  # the verdict of the hidden default order
@@ -53,6 +54,7 @@ def study_row(one: StudyTask, name: str, index: int) -> dict[str, Any]:
         "group": one.twin,
         "first_criterion": first,
         "twin": one.twin,
+        "reward_only": one.reward_only,
         "edit": one.edit,
         "criteria": list(made.names),
         "hidden": one.hidden,
@@ -81,8 +83,10 @@ def summary(tasks: Sequence[StudyTask]) -> dict[str, Any]:
     by_mode: dict[str, list[StudyTask]] = {}
     for one in tasks:
         by_mode.setdefault(one.made.task.mode, []).append(one)
+    everything, tasks = tasks, [one for one in tasks if not one.reward_only]
     found: dict[str, Any] = {
         "rows": len(tasks),
+        "reward_only": len(everything) - len(tasks),
         "contents": len({one.made.question.content.key for one in tasks}),
         "hidden_agrees": sum(one.hidden == one.made.label for one in tasks) / len(tasks),
         "criteria": _shares(len(one.made.names) for one in tasks),
@@ -97,7 +101,7 @@ def summary(tasks: Sequence[StudyTask]) -> dict[str, Any]:
         },
     }
     pairs = list(zip(tasks[::2], tasks[1::2], strict=False))
-    if tasks and tasks[0].twin is not None:
+    if tasks and tasks[0].twin is not None and len(everything) == len(tasks):
         found["later_pairs"] = sum(
             is_later(a.made.task.mode, a.made.names, b.made.names, a.found) for a, b in pairs
         ) / len(pairs)

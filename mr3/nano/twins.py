@@ -11,7 +11,7 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 from mr3.nano.checks import Finding, analyse
@@ -82,6 +82,8 @@ class StudyTask:
     found: Findings
     twin: str | None = None
     edit: str | None = None
+    reward_only: bool = False
+    """A twin that is sampled for what it says of the other, and is not trained on."""
 
     @property
     def decided_by(self) -> int:
@@ -178,6 +180,23 @@ class StudyMaker:
             found.append(StudyTask(self._build(slot, names, texts), findings))
         return found
 
+    def with_twin(self, slot: Slot, one: StudyTask, name: str) -> list[StudyTask]:
+        """A single task of the slot, and the same responses under a rubric with another gold verdict.
+
+        Args:
+            name: the id that the two share. A task comes back alone where no rubric says otherwise of its responses.
+        """
+        rng = self._begin(slot, f"reward-{name}")
+        made, mode = one.made, slot.mode
+        kinds = [(e, later, tied) for e in EDITS for later in (False, True) for tied in (False, True)]
+        for edit, later, tied in rng.sample(kinds, len(kinds)):
+            other = self._partner(mode, made.names, one.found, later, tied, edit)
+            if other is not None:
+                twin = self._build(slot, other, list(made.task.responses))
+                second = StudyTask(twin, one.found, name, edit, reward_only=True)
+                return [replace(one, twin=name, edit=edit), second]
+        return [one]
+
     def twins(self, slot: Slot, later: bool, name: str) -> list[StudyTask]:
         """The same responses under two rubrics with different gold.
 
@@ -246,8 +265,13 @@ def exact_flags(count: int, share: float, seed: str) -> list[bool]:
     return flags
 
 
-def single_tasks(part: str, rows: int, seed: int, world: World, agree: float | None = None) -> list[StudyTask]:
+def single_tasks(
+    part: str, rows: int, seed: int, world: World, agree: float | None = None, reward_twins: bool = False
+) -> list[StudyTask]:
     """Tasks of which the shortcut gets a share right: as it falls if None, else `agree` of every mode.
+
+    Args:
+        reward_twins: each is followed by a twin that is not trained on, where there is one; the tasks stay the same.
 
     Raises:
         ValueError: for an odd number of rows, or a share that is none.
@@ -263,7 +287,8 @@ def single_tasks(part: str, rows: int, seed: int, world: World, agree: float | N
     made: list[StudyTask] = []
     for slot in places:
         wanted = None if agree is None else [flags[slot.mode].pop(), flags[slot.mode].pop()]
-        made += maker.singles(slot, wanted)
+        for i, one in enumerate(maker.singles(slot, wanted)):
+            made += maker.with_twin(slot, one, f"reward-{slot.seed}-{i}") if reward_twins else [one]
     return made
 
 
