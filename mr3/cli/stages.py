@@ -72,6 +72,11 @@ STAGES: dict[str, Stage] = {
         "GrpoConfig",
         variants={"trains=policy": ("grpo_experiments.policy.stage", "PolicyGrpoConfig")},
     ),
+    "own-samples": Stage(
+        "grpo_experiments.own_samples",
+        "a judge's own right and wrong samples as SFT rows and pairs: what GRPO is compared with",
+        "OwnSamplesConfig",
+    ),
     "study": Stage("mr3.cli.study", "arms x seeds of stage configs, with a paired table", "StudyConfig"),
     "compare": Stage("grpo_experiments.compare", "compare finished evaluations, paired"),
     "report": Stage("mr3.cli.report", "write summary.json and report.html of a finished demo"),
