@@ -108,6 +108,7 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     from trl import DPOConfig, DPOTrainer
 
     from mr3.compact_head import use_compact_head
+    from mr3.judge_card import find_card
     from mr3.training import (
         PlainProgress,
         last_checkpoint,
@@ -147,7 +148,8 @@ def _train(config: DpoConfig, folder: Path, metrics: dict[str, Any]) -> None:
     if config.held_out is not None:
         found = trainer.evaluate()
         metrics["held_out"] = {name: found[f"eval_{name}"] for name in _HELD_OUT}
-    save_trained(trainer, folder, base=config.model, lora=peft_config is not None)
+    card = find_card(config.model)  # a judge that is trained on pairs stays one
+    save_trained(trainer, folder, base=config.model, lora=peft_config is not None, card=card)
     metrics.update(
         pairs=len(data),
         steps=result.global_step,
