@@ -22,7 +22,6 @@ from typing import Any, cast
 import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 
 from grpo_experiments.composite import EPSILON
 from grpo_experiments.composite import advantages as advantages_of
@@ -30,6 +29,7 @@ from grpo_experiments.resampling import draw, matched, merged, sort_out
 from grpo_experiments.reward_log import History, RewardLog, as_dict, mean, step_of
 from grpo_experiments.sampler import BundleSampler
 from grpo_experiments.scoring import Completion, Marked, Scorer
+from grpo_experiments.shared_prompts import SharedPromptTrainer
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Batch:
     """Of this process."""
 
 
-class BundleTrainer(GRPOTrainer):
+class BundleTrainer(SharedPromptTrainer):
     """See the module. Rows of both data sets have `prompt` and `row`, a number that the scorer and bundles know.
 
     Args:

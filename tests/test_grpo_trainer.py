@@ -17,6 +17,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+from grpo_experiments import shared_prompts
 from grpo_experiments.composite import advantages
 from grpo_experiments.guards import GuardSettings
 from grpo_experiments.measures import LabelReader, tree_of
@@ -25,6 +26,7 @@ from grpo_experiments.scoring import Completion, Marked, RowGroup
 from grpo_experiments.trainer import BundleTrainer
 from grpo_experiments.watching import Watch
 from mr3.records import stable_hash
+from mr3.shared_prefix import Packed, pack
 from mr3.training import load_model, load_tokenizer, trl_config
 
 BASE = "mr3/nano/base"
@@ -155,6 +157,30 @@ def test_twins_are_scored_together_whatever_the_accumulation(tmp_path: Path) -> 
         rows = [row for row, samples in batch]
         assert all(samples == 2 for _, samples in batch) and len(rows) == 4
         assert all(a % 2 == 0 and b == a + 1 for a, b in zip(rows[::2], rows[1::2], strict=True))
+
+
+def test_shared_prompts_change_neither_loss_nor_gradient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[int] = []
+
+    def counted(ids: torch.Tensor, *more: Any) -> Packed:
+        packed.append(len(ids))
+        return pack(ids, *more)
+
+    monkeypatch.setattr(shared_prompts, "pack", counted)
+    trainer = trainer_of(tmp_path, by_text)
+    trainer.train_dataset = Dataset.from_list([{"prompt": f"{i} " * 40, "row": i} for i in range(8)])
+    output = generated(trainer)
+    trainer.current_gradient_accumulation_steps = 1
+    found = []
+    for trainer.share_prompts in (True, False):
+        trainer.model.zero_grad()
+        loss = trainer._compute_loss(trainer.model, dict(output))
+        loss.backward()
+        found.append((loss.item(), torch.cat([p.grad.flatten() for p in trainer.model.parameters()])))
+    assert packed == [8], "the first loss is over packed rows, the second over single ones"
+    (loss_a, gradient_a), (loss_b, gradient_b) = found
+    assert loss_a == pytest.approx(loss_b, abs=1e-6) and float(gradient_b.abs().max()) > 1e-3
+    torch.testing.assert_close(gradient_a, gradient_b, atol=1e-5, rtol=1e-3)
 
 
 def test_prompts_without_a_gradient_are_replaced_and_charged(tmp_path: Path) -> None:

@@ -20,12 +20,12 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 
 from grpo_experiments.guards import StepGuard, over_steps
 from grpo_experiments.policy.log import Record, StepLog
 from grpo_experiments.policy.recording import Judged, Recorder, silence_of
 from grpo_experiments.policy.sources import Source
+from grpo_experiments.shared_prompts import SharedPromptTrainer
 from rewards.serving.trl_reward import JudgeSilent
 
 _NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids"})
@@ -41,7 +41,7 @@ class NamedReward:
         raise AssertionError("PolicyTrainer takes the rewards from its source")
 
 
-class PolicyTrainer(GRPOTrainer):  # type: ignore[misc]
+class PolicyTrainer(SharedPromptTrainer):
     """GRPOTrainer whose one reward comes from a `Source`.
 
     Args:
