@@ -1,5 +1,5 @@
 """`python -m benchmarks NAME...` measures, `--list` names all, `--check` prints what is stored below its bar,
-`--readme` writes the README's table anew from the stored results (`make results`)."""
+`--readme` writes the table of benchmarks/README.md anew from the stored results (`make results`)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.registry import all_benchmarks, below_bar, measure, stored
 from benchmarks.report import rewrite
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+README = Path(__file__).resolve().parent / "README.md"
 
 
 def last_line(record: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--list", action="store_true", help="name all benchmarks")
     parser.add_argument("--check", action="store_true", help="print stored results that miss their bar")
-    parser.add_argument("--readme", action="store_true", help="write the README's table from the stored results")
+    parser.add_argument("--readme", action="store_true", help="write the table of results anew")
     given = parser.parse_args(argv)
     known = all_benchmarks()
     if given.list:

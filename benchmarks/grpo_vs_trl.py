@@ -80,7 +80,8 @@ def run() -> Result:
     use_threads()
     rounds = int(os.environ.get("MR3_GRPO_ROUNDS", "12"))
     prompts = _prompts(8 * (rounds + _LEFT_OUT))
-    sampling, ours, theirs, loss_gap, gradient_gap, tokens = [], [], [], 0.0, 0.0, []
+    sampling, ours, theirs, tokens = list[float](), list[float](), list[float](), list[float]()
+    loss_gap, gradient_gap = 0.0, 0.0
     with tempfile.TemporaryDirectory() as folder:
         own = _trainer(SharedPromptTrainer, prompts, Path(folder))
         use_compact_head(own.model, 1.0)

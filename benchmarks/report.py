@@ -1,4 +1,4 @@
-"""The README's table of results, made from the stored result files between two marks, so that it can't drift."""
+"""The table of results in benchmarks/README.md, made from the stored files between two marks: it can't drift."""
 
 from __future__ import annotations
 

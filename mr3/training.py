@@ -23,9 +23,9 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
-from transformers.models.auto.tokenization_auto import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from mr3.hub import open_tokenizer, told_what_to_do
 from mr3.judge_card import JudgeCard, write_card
 from mr3.launch import is_main_process
 from mr3.stage import quiet
@@ -97,7 +97,7 @@ def check_model(model: str) -> str:
 
 def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a checked folder or hub id, padding on the right for training."""
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(check_model(model))
+    tokenizer: PreTrainedTokenizerBase = open_tokenizer(check_model(model))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -113,7 +113,8 @@ def load_model(model: str, dtype: str = "auto", attention: str | None = None) ->
     if dtype == "auto" and not torch.cuda.is_available():
         dtype = "float32"
     options = {} if attention is None else {"attn_implementation": attention}
-    loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(check_model(model), dtype=dtype, **options)
+    with told_what_to_do(model):
+        loaded: PreTrainedModel = AutoModelForCausalLM.from_pretrained(check_model(model), dtype=dtype, **options)
     return loaded
 
 

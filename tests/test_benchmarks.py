@@ -1,4 +1,4 @@
-"""The framework of figures: results, bars, the README's table; and the worst of several seeds."""
+"""The framework of figures: results, bars, the table of results; and the worst of several seeds."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_long_list_is_summed_up_and_misses_are_named(results: Path) -> None:
     assert "1 of 2 bars met; **v4 4 (≥ 5: missed)**" in table(stored())
 
 
-def test_the_projects_readme_is_up_to_date() -> None:
+def test_the_projects_table_is_up_to_date() -> None:
     text = command.README.read_text(encoding="utf-8")
     begin, end = text.index(BEGIN) + len(BEGIN), text.index(END)
     assert text[begin:end].strip() == table(stored()).strip()

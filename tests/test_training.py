@@ -6,7 +6,8 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from mr3.training import PlainProgress, is_main_process, load_model, mean_loss, require_sharding
+from mr3.hub import open_tokenizer
+from mr3.training import PlainProgress, is_main_process, load_model, load_tokenizer, mean_loss, require_sharding
 
 BASE = "mr3/nano/base"
 
@@ -60,3 +61,10 @@ def test_sharding_that_would_be_left_out_is_an_error(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="torchrun --nproc-per-node"):
         require_sharding()
+
+
+def test_a_model_that_can_not_be_had_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for load in (load_tokenizer, load_model, open_tokenizer):
+        with pytest.raises(ValueError, match=r"can't load nobody/no-such-model: .* HF_HUB_OFFLINE=1"):
+            load("nobody/no-such-model")

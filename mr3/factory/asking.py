@@ -17,6 +17,7 @@ import numpy as np
 from mr3.factory.config import Asked, AskedModel
 from mr3.factory.dialects import SPEECH, PromptWriter
 from mr3.factory.rows import SEPARATOR, Row, read_row, rendered
+from mr3.hub import open_tokenizer
 from mr3.inference.engine import Completion
 from mr3.inference.hosts import open_engine
 from mr3.inference.store import Store
@@ -56,9 +57,7 @@ class AskedJudge(Judge):
 
 def open_asked(model: AskedModel, identity: str) -> AskedJudge:
     """The model with its engine in this process."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model.tokenizer, revision=model.tokenizer_revision)
+    tokenizer = open_tokenizer(model.tokenizer, model.tokenizer_revision)
     judge = AskedJudge(model.card, tokenizer, open_engine(model.engine_config()), identity)
     judge.dialect = model.dialect
     return judge

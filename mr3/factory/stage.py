@@ -19,6 +19,7 @@ from mr3.collection import collect_rarely
 from mr3.factory.config import FactoryConfig
 from mr3.factory.funnel import Filter, check_funnel, table
 from mr3.factory.parts import Step
+from mr3.hub import open_tokenizer
 from mr3.sources import source_files
 from mr3.stage import stage_main
 
@@ -52,8 +53,6 @@ class _Line:
 
 
 def _make(config: FactoryConfig, run: StageRun) -> None:
-    from transformers import AutoTokenizer
-
     from mr3.factory.distil import distil, grade, ungraded
     from mr3.factory.finish import presample, select, translate, write_orders, write_rows
     from mr3.factory.gather import gather
@@ -80,7 +79,7 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
         chosen = line.step("6-translated", lambda s: translate(config, translator, before, s, folder, line.rows))
     own = config.output.tokenizer
     places = {place for place in (own, *config.output.prompts.values()) if place is not None}
-    tokenizers = {place: AutoTokenizer.from_pretrained(place) for place in sorted(places)}
+    tokenizers = {place: open_tokenizer(place) for place in sorted(places)}
     rows = line.step("7-rows", lambda s: write_rows(config, chosen, s, tokenizers))
     files = write_orders(config, rows, out, RowWriter(config, tokenizers).published_columns)
     check_funnel(line.filters)

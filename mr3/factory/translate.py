@@ -16,6 +16,7 @@ import numpy as np
 
 from mr3.factory.config import TRANSLATED, Translator
 from mr3.factory.rows import SEPARATOR, read_head, told
+from mr3.hub import open_tokenizer
 from mr3.inference.engine import Completion, Request
 from mr3.inference.generate_worker import GenerateWorker
 from mr3.inference.identity import tokenizer_revision
@@ -93,13 +94,9 @@ class TranslateWorker:
     def __init__(
         self, translator: dict[str, Any], model_key: str, store: str, seed: int, run: str | None = None
     ) -> None:
-        from transformers import AutoTokenizer
-
         self._settings = settings = Translator.model_validate(translator)
         self._seed = seed
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            settings.model, revision=tokenizer_revision(settings.backend, settings.revision)
-        )
+        self._tokenizer = open_tokenizer(settings.model, tokenizer_revision(settings.backend, settings.revision))
         self._inner = GenerateWorker(settings.engine_config(), model_key, store, run)
 
     def _request(self, code: str, text: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mr3.hub import open_tokenizer
 from mr3.judging.config import JudgeConfig
 from mr3.judging.judge import Judge
 
@@ -14,9 +15,7 @@ def tokenizer_of(config: JudgeConfig) -> Any:
         from mr3.judging.messages import MessagesAsText
 
         return MessagesAsText()
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(config.tokenizer, revision=config.tokenizer_revision)
+    return open_tokenizer(config.tokenizer, config.tokenizer_revision)
 
 
 def open_judge(config: JudgeConfig, identity: str | None = None, apart: bool = False) -> Judge:
