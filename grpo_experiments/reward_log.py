@@ -217,6 +217,7 @@ class History:
             },
             "cpu_s": {p: round(sum(s["cpu_s"].get(p, 0.0) for s in self.steps), 3) for p in parts},
             "evaluations": self.evaluations,
+            "held_out": {n: self.evaluations[-1][n] for n in ("reward", "truth", "kl")} if self.evaluations else None,
             "stopped": self.stopped,
             "steps_seen": [
                 {k: s[k] for k in ("step", "reward", "truth", "truth_shortcut_right", "truth_shortcut_wrong", "pairs")}
