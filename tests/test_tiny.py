@@ -86,6 +86,7 @@ def test_every_config_is_whole_under_the_overlay(file: Path, tmp_path: Path, mon
         config = load_config(config_model_of(command.group(1), file), file, ["--overlay", str(OVERLAY)])
     hub = re.findall(r"'((?:Qwen|openai|rubricreward)/[^']+)'", str(config.model_dump(exclude={"arms", "data"})))
     spared = file.name in ("eval-endpoint.yaml", "rubric-refine.yaml", "rubric-generate.yaml", "eval-paper.yaml")
+    spared |= file.parent.name == "own"  # which is for a published judge
     assert not hub or spared, "a model that the overlay leaves on the hub"
 
 
