@@ -29,7 +29,6 @@ SMALL = {
         "trl": {"max_steps": 2, "per_device_train_batch_size": 32, "num_generations": 4, "max_completion_length": 48,
                 "eval_steps": 2, "save_steps": 2},
     },
-    "eval": {"judge": {"max_output_tokens": 48}},
 }  # fmt: skip
 TEST_SETS = "{natural: 8, blank: 4, twins: 8, twins_wording: 4, twins_order: 4, twins_criterion: 4, twins_unseen: 4}"
 
