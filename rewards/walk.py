@@ -12,6 +12,8 @@ from typing import Any
 from mr3.artifacts import read_json, require_folder, verify_outputs
 from mr3.config import expand
 from mr3.records import DEFAULT_LABELS, Verdict
+from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 
 Row = dict[str, Any]
 _TABLES = tuple(f"{name}.parquet" for name in ("prompts", "responses", "verdicts", "comparisons", "canaries"))
@@ -61,8 +63,18 @@ def label_settings(folder: Path) -> dict[str, Any]:
 
 
 def scale_of(settings: dict[str, Any]) -> tuple[str, ...]:
-    """The legal scores of a label run."""
-    return tuple(settings["rubric"].get("levels") or ()) or DEFAULT_LABELS[settings["mode"]]
+    """The legal scores of a label run.
+
+    Raises:
+        ValueError: for a folder of an earlier version whose rubric does not suit its mode: its labels may be read the
+            wrong way round.
+    """
+    rubric, mode = Rubric.model_validate(settings["rubric"]), settings["mode"]
+    try:
+        check_mode(rubric, mode)
+    except ValueError as error:
+        raise ValueError(f"{error}; then run `mr3 label` into a new folder: verdicts are still in the store") from error
+    return tuple(rubric.levels) or DEFAULT_LABELS[mode]
 
 
 class _Groups:

@@ -143,9 +143,8 @@ def test_mirroring_is_an_involution_that_turns_values_round(labels: tuple[str, .
 
 
 def test_labels_that_name_no_side_can_not_be_swapped() -> None:
-    task = pair(rubric=Rubric(levels={"left": "the one", "right": "the other"}))
     with pytest.raises(ValueError, match="can't be judged in both orders"):
-        make_judge(prefers_sixes).prepare(item(task, swapped=True))
+        pair(rubric=Rubric(levels={"left": "the one", "right": "the other"}))
     with pytest.raises(ValueError, match="only pairwise"):
         item(single("binary"), swapped=True)
 

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol, get_args
 from mr3.parsing.parsed import CLOSE, OPEN
 from mr3.records import Message, PoolMode, stable_hash
 from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 from rewards.grouping import Pair, group_pairs, group_scores, groups_of
 from rewards.serving.client import JudgeRefused, JudgeUnavailable
 from rewards.serving.schema import JudgeResult, JudgeStrategy, JudgeTask
@@ -179,6 +180,8 @@ class TrlReward:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: give 1 or more")
+        if isinstance(rubric, Rubric):
+            check_mode(rubric, mode)
         self.__name__ = name  # TRL logs rewards under it
         self._client, self._rubric, self._mode, self._language = client, rubric, mode, language
         self._compare, self._plan, self._group_size = compare, plan, group_size
