@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mr3.inference.engine import Completion, Request, Sampling
+from mr3.inference.store import Store
 from mr3.judge_card import JudgeCard, write_card
 from mr3.judging.chat import ChatPrompt, with_prefix
 from mr3.judging.config import JudgeConfig
+from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import Judge, JudgeItem
 from mr3.judging.scale import expected_score, label_values, mirrored
 from mr3.prompts import Rendered, render
@@ -201,6 +203,48 @@ def test_a_branch_that_was_not_taken_is_asked_for_with_a_forced_prefix() -> None
     assert verdict.score == "Tie"
     assert verdict.distribution == pytest.approx({"Assistant A": 0.04, "Assistant B": 0.36, "Tie": 0.6})
     assert verdict.outside_mass == pytest.approx(0)
+
+
+@pytest.mark.parametrize(
+    ("finish", "outcome", "said"),
+    [
+        ("timed_out", "timed_out", "the odds of its score 'Tie' could not be had: no answer in time"),
+        ("failed", "engine_failed", "the odds of its score 'Tie' could not be had: no answer in time"),
+        ("length", "ok", None),
+    ],
+)
+def test_a_branch_that_could_not_be_asked_for_makes_no_expected_score(
+    tmp_path: Path, finish: Any, outcome: str, said: str | None
+) -> None:
+    chunks = (*HEAD, "T", "ie", '"}')
+    healthy = False
+
+    def answer(request: Request) -> Completion:
+        if request.sampling.max_tokens > 1:
+            text, tops = "".join(chunks), {4: {"T": 0.51, "Assistant": 0.49}}
+            return Completion(id=request.id, text=text, finish="stop", logprobs=positions(text, chunks, tops))
+        if healthy:
+            tops = {0: {" B": 1.0}}
+            return Completion(id=request.id, text=" B", finish="length", logprobs=positions(" B", [" B"], tops))
+        return Completion(id=request.id, finish=finish, error=None if finish == "length" else "no answer in time")
+
+    judge = make_judge(answer, ODDS)
+    prepared = judge.prepare(item(pair()))
+
+    def asked() -> Verdict:
+        with Store(tmp_path) as store:
+            return Verdict.model_validate_json(
+                asyncio.run(JudgeDesk(judge, store).ask([prepared])).results[prepared.id]
+            )
+
+    verdict = asked()
+    assert (verdict.outcome, verdict.expected, verdict.distribution) == (outcome, None, None)
+    assert verdict.reason == said
+    assert (verdict.score is None) == (outcome != "ok")
+    healthy = True
+    again = asked()
+    if outcome != "ok":
+        assert again.expected == pytest.approx(0.255), "what the engine failed to say is asked again"
 
 
 def test_a_label_that_begins_another_label_waits_for_its_end() -> None:
