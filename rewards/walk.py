@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,18 @@ class Labelled:
     meta: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Row] = field(default_factory=list)
     comparisons: list[Row] = field(default_factory=list)
+
+    @cached_property
+    def authors(self) -> dict[str, tuple[str, ...]]:
+        """Id of a judged response -> every policy that wrote its text; which of them the pool names first is chance."""
+        found: dict[str, set[str]] = {}
+        for response in self.responses:
+            found.setdefault(response["judged_as"], set()).add(response["policy"])
+        return {name: tuple(sorted(wrote)) for name, wrote in found.items()}
+
+    def authors_of(self, response_ids: Iterable[str]) -> list[str]:
+        """Every policy that wrote one of some judged responses, once."""
+        return list(dict.fromkeys(policy for name in response_ids for policy in self.authors[name]))
 
     def verdicts_on(self, *response_ids: str) -> list[Row]:
         """The verdicts about one response, or about one pair (A first)."""
