@@ -19,6 +19,7 @@ from mr3.judge_card import JudgeCard, write_card
 from mr3.judging.chat import ChatPrompt, with_prefix
 from mr3.judging.config import JudgeConfig
 from mr3.judging.desk import JudgeDesk
+from mr3.judging.expected import answer_until_score
 from mr3.judging.judge import Judge, JudgeItem
 from mr3.judging.scale import expected_score, label_values, mirrored
 from mr3.prompts import Rendered, render
@@ -266,7 +267,7 @@ def test_without_logprobs_in_the_answer_the_score_is_forced_from_its_start() -> 
     def answer(request: Request) -> Completion:
         if request.sampling.max_tokens > 1:
             return Completion(id=request.id, text="</think>{'explanation': 'x', 'score': '4'}", finish="stop")
-        assert (request.prompt or "").endswith("{'explanation': 'x', 'score': '4', \"score\": \"")
+        assert (request.prompt or "").endswith("</think>{'explanation': 'x', \"score\": \""), "the 4 is not shown"
         tops = {0: {"4": 0.7, "5": 0.2, "x": 0.1}}
         return Completion(id=request.id, text="4", finish="length", logprobs=positions("4", ["4"], tops))
 
@@ -274,6 +275,22 @@ def test_without_logprobs_in_the_answer_the_score_is_forced_from_its_start() -> 
     assert (verdict.score, verdict.repaired) == ("4", True)
     assert verdict.expected == pytest.approx((2.8 + 1.0) / 0.9)
     assert verdict.outside_mass == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"explanation": "x", "评分": "Assistant A"}',
+        "{'explanation': 'x', 'score': 'Assistant A'}",
+        '{"explanation": "x", "Score": "Assistant A"}',
+        '```json\n{"explanation": "x", "**score**": "Assistant A"}\n```',
+        '{"explanation": "x", "score": "Assistant A"}',
+    ],
+)
+def test_the_prefix_that_asks_for_a_score_holds_none(answer: str) -> None:
+    prefix = answer_until_score(f"t</think>{answer}")
+    assert prefix.startswith("t</think>") and prefix.endswith('"score": "') and "x" in prefix
+    assert "Assistant" not in prefix
 
 
 def test_failures_are_outcomes_with_reasons_and_keep_their_rows() -> None:
