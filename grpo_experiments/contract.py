@@ -165,5 +165,6 @@ def blanked(task: Task) -> Task:
     criteria: list[dict[str, Any]] = [{"name": "blank", "description": "The response is good."}]
     rubric = task.rubric.model_validate(
         {"name": "blank", "language": "en", "criteria": [] if levels else criteria, "levels": levels}
+        | {"worst_first": task.rubric.worst_first}
     )
     return task.model_copy(update={"rubric": rubric})

@@ -45,13 +45,13 @@ def _rows(folder: Path, name: str, columns: Iterable[str], command: str) -> list
 
 
 def _of_verdicts(folder: Path) -> list[Item]:
-    """The unswapped verdicts of an evaluation: the share of a task's samples that is right."""
-    columns = ("task_id", "content", "language", "sets", "gold", "score", "swapped")
+    """The tasks of an evaluation, right where the label that counts is: what its metrics say, `combine` included."""
+    columns = ("task_id", "content", "language", "sets", "gold", "said", "swapped")
     right: dict[tuple[str, str], list[bool]] = {}
     about: dict[tuple[str, str], tuple[str, str]] = {}
     for row in _rows(folder, "verdicts.parquet", columns, "eval"):
         for name in () if row["swapped"] else row["sets"]:
-            right.setdefault((row["task_id"], name), []).append(row["score"] == row["gold"])
+            right.setdefault((row["task_id"], name), []).append(row["said"] == row["gold"])
             about[row["task_id"], name] = (row["content"], row["language"])
     return [
         Item(task, about[task, name][0], name, about[task, name][1], sum(r) / len(r))

@@ -14,7 +14,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mr3.judging.scale import BINARY_LABELS as BINARY_LABELS
 from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 
 Mode = Literal["pointwise", "pairwise", "binary", "listwise", "choice"]
 PoolMode = Literal["pointwise", "pairwise", "binary"]
@@ -22,7 +24,6 @@ PoolMode = Literal["pointwise", "pairwise", "binary"]
 Strategy = Literal["eng-eng", "tgt-eng", "tgt-tgt", "tgt-tgt-translated"]
 
 PAIRWISE_LABELS = ("Assistant A", "Assistant B", "Tie")
-BINARY_LABELS = ("true", "false")
 POINTWISE_LABELS = ("1", "2", "3", "4", "5")
 CHOICE_LABELS = ("A", "B", "C", "D")
 DEFAULT_LABELS: dict[str, tuple[str, ...]] = {
@@ -81,13 +82,17 @@ class Task(Record):
     options: str | None = Field(None, description="the answer options of a choice, one to a line")
 
     @model_validator(mode="after")
-    def _count_responses(self) -> Task:
+    def _can_be_judged(self) -> Task:
         wanted = _RESPONSES[self.mode]
         if len(self.responses) not in wanted:
             shown = str(wanted[0]) if len(wanted) == 1 else f"{wanted[0]} to {wanted[-1]}"
             raise ValueError(f"task {self.id!r}: mode {self.mode} takes {shown} response(s), got {len(self.responses)}")
-        if self.rubric.absent and self.mode != "choice":
-            raise ValueError(f"task {self.id!r}: only a choice can be judged without a rubric, not mode {self.mode}")
+        if self.mode == "choice":
+            return self  # levels of a choice name its options, which are told apart by name
+        try:
+            check_mode(self.rubric, self.mode)
+        except ValueError as error:
+            raise ValueError(f"task {self.id!r}: {error}") from error
         return self
 
     @property

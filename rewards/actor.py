@@ -110,10 +110,12 @@ class _Replica:
 
     actor: Watched
     busy: int = 0
+    deaths: int = 0
     deaths_in_a_row: int = 0
     rests_until: float = 0.0
 
     def died(self) -> None:
+        self.deaths += 1
         self.deaths_in_a_row += 1
         self.rests_until = time.monotonic() + min(_LONGEST_REST_S, _AGAIN_S * 2.0 ** (self.deaths_in_a_row - 1))
 
@@ -135,7 +137,7 @@ class ActorJudge:
     new: int = 0
     new_tokens: int = 0
     deaths: int = 0
-    """Calls whose replica died or froze."""
+    """Times that a replica died or froze, however many calls it held."""
     _store: Any = None
     _in_a_row: int = 0
 
@@ -171,6 +173,7 @@ class ActorJudge:
         last = "it was never asked"
         while (left := ends - time.monotonic()) > 0:
             replica = min(self.replicas, key=_Replica.order)
+            before = replica.deaths
             replica.busy += 1
             try:
                 async with asyncio.timeout(left):
@@ -183,13 +186,14 @@ class ActorJudge:
                 last = "no answer"
                 break
             except HostDied as error:
-                replica.died()
-                self.deaths += 1
-                self._in_a_row += 1
                 last = str(error)
+                if replica.deaths == before:  # else another call has told of this death: all in flight see the same one
+                    replica.died()
+                    self.deaths += 1
+                    self._in_a_row += 1
+                    log.warning("%s; its tasks are asked again", error)
                 if self._in_a_row >= _MOST_DEATHS:
                     break
-                log.warning("%s; its tasks are asked again", error)
                 await asyncio.sleep(min(_AGAIN_S, max(0.0, ends - time.monotonic())))
             except ValueError as error:
                 raise JudgeRefused(_BAD_REQUEST, str(error)) from error

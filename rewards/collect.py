@@ -18,7 +18,7 @@ from mr3.inference.store import Store
 from mr3.records import Outcome, PoolRow, Verdict
 from rewards.pairs import select_pairs
 from rewards.planning import replay
-from rewards.plans import distinct
+from rewards.plans import authors, distinct
 from rewards.records import Comparison
 from rewards.rows import comparison_row, preference_row, prompt_row, response_rows, verdict_row
 from rewards.tables import COMPARISONS, PREFERENCES, PROMPTS, RESPONSES, VERDICTS, TableWriter
@@ -108,9 +108,9 @@ class Collector:
         mode = self._tasks.mode
         self._verdicts.write([verdict_row(row, j, v, mode) for j, v in zip(judgements, verdicts, strict=True)])
         truths = [self._truth(row, c.a, c.b) if self._truth else None for c in comparisons]
-        policies = {r.id: r.policy for r in row.responses}
+        wrote = authors({r.id: r.policy for r in row.responses}, distinct(row.responses))
         self._comparisons.write(
-            [comparison_row(row, c, truth, policies) for c, truth in zip(comparisons, truths, strict=True)]
+            [comparison_row(row, c, truth, wrote) for c, truth in zip(comparisons, truths, strict=True)]
         )
         self._count(row, verdicts, comparisons)
         self._select(row, comparisons, truths, verdicts)

@@ -31,6 +31,7 @@ from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
 from mr3.records import PoolMode, PoolRow
 from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 from mr3.stage import Every, stage_main
 from rewards.canaries import CanaryDraw, CanarySettings, check_limit
 from rewards.collect import Collector, PairSettings, Truth
@@ -79,6 +80,7 @@ class LabelConfig(StageConfig):
     @model_validator(mode="after")
     def _known_plan(self) -> LabelConfig:
         check_plan(self.plan, self.comparisons_per_prompt)
+        check_mode(self.rubric, self.mode)
         return self
 
     @property

@@ -57,17 +57,19 @@ def verdict_row(row: PoolRow, judgement: Judgement, verdict: Verdict, mode: Mode
     }
 
 
-def comparison_row(
-    row: PoolRow, comparison: Comparison, truth: int | None, policies: Mapping[str, str]
-) -> dict[str, Any]:
-    """One comparison, with the ground truth where there is a checker."""
+def comparison_row(row: PoolRow, comparison: Comparison, truth: int | None, wrote: Mapping[str, str]) -> dict[str, Any]:
+    """One comparison, with the ground truth where there is a checker.
+
+    Args:
+        wrote: id of a judged response -> everyone who wrote its text (`rewards.plans.authors`).
+    """
     return {
         **comparison.model_dump(exclude={"verdict_ids"}),
         "verdict_ids": list(comparison.verdict_ids),
         "prompt_id": row.prompt_id,
         "language": row.language,
-        "policy_a": policies[comparison.a],
-        "policy_b": policies[comparison.b],
+        "policy_a": wrote[comparison.a],
+        "policy_b": wrote[comparison.b],
         "truth": truth,
     }
 

@@ -72,7 +72,7 @@ COMPARISONS = pa.schema(
         ("language", pa.string()),
         ("a", pa.string()),
         ("b", pa.string()),
-        ("policy_a", pa.string()),
+        ("policy_a", pa.string()),  # everyone who wrote the text, by name, joined with " + "
         ("policy_b", pa.string()),
         ("result", pa.string()),
         ("p_a", pa.float64()),

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.records import PoolMode, PoolRow, Task
 from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 from rewards.model import Combine, Orders
 from rewards.plans import ONE_ROUND, PLANS
 
@@ -47,6 +48,7 @@ class TaskSettings(BaseModel):
     @model_validator(mode="after")
     def _plan_works(self) -> TaskSettings:
         check_plan(self.plan, self.comparisons_per_prompt)
+        check_mode(self.rubric, self.mode)
         return self
 
     @property

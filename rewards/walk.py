@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from mr3.artifacts import read_json, require_folder, verify_outputs
 from mr3.config import expand
 from mr3.records import DEFAULT_LABELS, Verdict
+from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 
 Row = dict[str, Any]
 _TABLES = tuple(f"{name}.parquet" for name in ("prompts", "responses", "verdicts", "comparisons", "canaries"))
@@ -31,6 +34,18 @@ class Labelled:
     meta: dict[str, Any] = field(default_factory=dict)
     verdicts: list[Row] = field(default_factory=list)
     comparisons: list[Row] = field(default_factory=list)
+
+    @cached_property
+    def authors(self) -> dict[str, tuple[str, ...]]:
+        """Id of a judged response -> every policy that wrote its text; which of them the pool names first is chance."""
+        found: dict[str, set[str]] = {}
+        for response in self.responses:
+            found.setdefault(response["judged_as"], set()).add(response["policy"])
+        return {name: tuple(sorted(wrote)) for name, wrote in found.items()}
+
+    def authors_of(self, response_ids: Iterable[str]) -> list[str]:
+        """Every policy that wrote one of some judged responses, once."""
+        return list(dict.fromkeys(policy for name in response_ids for policy in self.authors[name]))
 
     def verdicts_on(self, *response_ids: str) -> list[Row]:
         """The verdicts about one response, or about one pair (A first)."""
@@ -61,8 +76,18 @@ def label_settings(folder: Path) -> dict[str, Any]:
 
 
 def scale_of(settings: dict[str, Any]) -> tuple[str, ...]:
-    """The legal scores of a label run."""
-    return tuple(settings["rubric"].get("levels") or ()) or DEFAULT_LABELS[settings["mode"]]
+    """The legal scores of a label run.
+
+    Raises:
+        ValueError: for a folder of an earlier version whose rubric does not suit its mode: its labels may be read the
+            wrong way round.
+    """
+    rubric, mode = Rubric.model_validate(settings["rubric"]), settings["mode"]
+    try:
+        check_mode(rubric, mode)
+    except ValueError as error:
+        raise ValueError(f"{error}; then run `mr3 label` into a new folder: verdicts are still in the store") from error
+    return tuple(rubric.levels) or DEFAULT_LABELS[mode]
 
 
 class _Groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,17 +11,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mr3.records import PAIRWISE_LABELS
+from mr3.records import PAIRWISE_LABELS, Candidate, PoolRow
+from mr3.rubrics import Criterion, Rubric
 from mr3.uncertainty import calibration, kappa_with_interval, mean_of, rank_correlation
 from rewards.auditing.agreement import Agreement
 from rewards.auditing.gold import load_gold, write_gold
 from rewards.auditing.language import Languages
 from rewards.auditing.length import Lengths
 from rewards.auditing.people import between, majority, reference
+from rewards.auditing.tally import Tally
 from rewards.auditing.truth import Truth
 from rewards.auditing.wins import Wins
+from rewards.plans import authors, distinct
 from rewards.pool import Adapter
-from rewards.records import GoldLabel, GoldPair
+from rewards.records import Comparison, GoldLabel, GoldPair
+from rewards.rows import comparison_row, response_rows
+from rewards.tasks import TaskSettings
 from rewards.walk import Labelled
 
 ENGLISH = ("The cat sat on the mat and looked at the birds.", "Nobody knows what the weather will be tomorrow.")
@@ -50,8 +56,6 @@ def pair(
         "flip": False,
         "truth": truth,
         "verdict_ids": ["v"],
-        "policy_a": policies[0],
-        "policy_b": policies[1],
     }
     verdict = {"id": "v", "response_ids": ["a", "b"], "expected": p, "outcome": "ok"}
     return Labelled(name, language, responses, verdicts=[verdict], comparisons=[row])
@@ -170,6 +174,50 @@ def test_win_rates_of_policies() -> None:
     assert one["win_rate"]["value"] == pytest.approx(2 / 3) and one["true_win_rate"]["value"] == 0.75
     assert two["win_rate"]["n"] == 4 and two["against"]["three"]["value"] == 0.0
     assert set(report["languages"]["el"]) == {"two", "three"}
+
+
+GOOD, BAD = "good", "bad"
+
+
+def _labelled(order: Sequence[tuple[str, str]]) -> Labelled:
+    """A prompt as a label run writes it: (policy, text) in the pool's order, of which only the good text wins."""
+    row = PoolRow(
+        prompt_id="p",
+        language="en",
+        prompt="q",
+        responses=[Candidate(id=f"{policy}-{text}", policy=policy, text=text) for policy, text in order],
+    )
+    shared = distinct(row.responses)
+    a, b = dict.fromkeys(shared.values())
+    first = next(r.text for r in row.responses if r.id == a)
+    comparison = Comparison(a=a, b=b, result="a" if first == GOOD else "b", p_a=float(first == GOOD))
+    wrote = authors({r.id: r.policy for r in row.responses}, shared)
+    verdict = {"id": "v", "response_ids": [a, b], "expected": None, "outcome": "ok", "score": "Tie"}
+    return Labelled(
+        "p",
+        "en",
+        response_rows(row, TaskSettings(rubric=Rubric(criteria=[Criterion(name="c", description="d")]))),
+        verdicts=[verdict],
+        comparisons=[comparison_row(row, comparison, 1 if first == GOOD else -1, wrote)],
+    )
+
+
+@given(st.permutations([("alpha", GOOD), ("beta", GOOD), ("gamma", BAD), ("alpha", BAD)]))
+def test_all_who_wrote_a_text_win_and_lose_with_it_in_any_order_of_the_pool(order: list[tuple[str, str]]) -> None:
+    prompt = _labelled(order)
+    wins, truth = Wins(), Truth()
+    wins.add(prompt)
+    truth.add(prompt)
+    found = {name: (x["won"], x["lost"]) for name, x in wins.report()["all"].items()}
+    # alpha over gamma, beta over alpha and over gamma: what alpha wrote does not play against itself.
+    assert found == {"alpha": (1, 1), "beta": (2, 0), "gamma": (0, 2)}
+    assert set((truth.report() or {})["policies"]) == {"alpha", "beta", "gamma"}
+    (row,) = prompt.comparisons
+    sides = {row["policy_a"], row["policy_b"]}
+    assert sides == {"alpha + beta", "alpha + gamma"}, "the table names all of them, as the preferences do"
+    tally = Tally(PAIRWISE_LABELS, "pairwise", 0)
+    tally.add(prompt)
+    assert set(tally.report()["policies"]) == {"alpha", "beta", "gamma"}
 
 
 def test_a_judge_that_prefers_another_language_is_seen() -> None:

@@ -144,6 +144,9 @@ def test_criteria_count_as_named_in_any_form() -> None:
     )
     assert mentioned(rubric, "It is polite; the NUMBER is fine.") == (2, 3)
     assert mentioned(rubric, "") == (0, 3)
+    hindi = Rubric(criteria=[Criterion(name=n, description=n) for n in ("विनम्रता", "संक्षिप्तता", "शुद्धता")])
+    assert mentioned(hindi, "आज दिल्ली में मौसम बहुत अच्छा है और शाम को हल्की वर्षा होगी।") == (0, 3), "of the weather"
+    assert mentioned(hindi, "पहले शुद्धता, फिर विनम्रता।") == (2, 3)
     assert mentioned(Rubric(criteria=[Criterion(name="正確さ", description="x")]), "正確さは問題ない") == (1, 1)
 
 

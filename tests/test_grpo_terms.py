@@ -144,6 +144,15 @@ def test_criteria_are_named_in_the_order_of_the_rubric() -> None:
     assert values("criteria", group(early, texts[2:3])) == [1.0], "what decides first may be last"
     assert values("criteria", group(early, texts[2:3]), until_decided=False) == pytest.approx([1 / 3])
     assert coverage(["correct"], "incorrect") == 0.0, "inside another word is not named"
+    for named, trace in (
+        (("正确性", "礼貌"), "我们先看正确性:A正确。再看礼貌:B更礼貌。"),
+        (("正確さ", "丁寧さ"), "まず正確さを見る。次に丁寧さを見る。"),
+        (("ความถูกต้อง", "ความสุภาพ"), "ดูความถูกต้องก่อนแล้วดูความสุภาพ"),
+        (("शुद्धता", "विनम्रता"), "पहले शुद्धता, फिर विनम्रता।"),
+        (("정확성", "예의"), "먼저 정확성을 본다. 다음은 예의를 본다."),
+    ):
+        assert coverage(named, trace) == 1.0 and coverage(named[::-1], trace) == 0.0
+    assert coverage(["शुद्धता", "विनम्रता"], "यह दोनों उत्तर अच्छे हैं, मैं कुछ नहीं देखता") == 0.0, "one letter named nothing"
 
 
 def no_criteria() -> Task:

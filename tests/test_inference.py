@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -27,6 +30,30 @@ def test_unknown_engine_argument_names_the_near_one() -> None:
 
     with pytest.raises(ValueError, match="max_num_seqs"):
         engine_arguments(EngineConfig(model=BASE, engine={"max_num_seq": 3}))
+
+
+@pytest.mark.parametrize(
+    ("reason", "finish"),
+    [("stop", "stop"), ("length", "length"), *((r, "failed") for r in ("error", "abort", "content_filter", None))],
+)
+def test_what_an_engine_breaks_off_is_no_answer(reason: str | None, finish: str, monkeypatch: Any) -> None:
+    from mr3.inference.endpoint_engine import EndpointEngine
+    from mr3.inference.vllm_engine import _completion
+
+    request = Request(id="r", prompt="p", sampling=Sampling(max_tokens=9))
+    said = SimpleNamespace(text='t</think>{"explanation": "x", "score": "4"}', finish_reason=reason)
+    output = SimpleNamespace(logprobs=None, token_ids=[1], **vars(said))
+    own = _completion(request, SimpleNamespace(outputs=[output], prompt_token_ids=[1]))
+
+    async def create(**_: Any) -> Any:
+        return SimpleNamespace(choices=[said], usage=None)
+
+    engine = EndpointEngine(EngineConfig(model="m", backend="endpoint", url="http://127.0.0.1:9/v1"))
+    monkeypatch.setattr(engine._client.completions, "create", create)
+    (served,) = asyncio.run(engine.generate([request]))
+    for completion in (own, served):
+        assert completion.finish == finish
+        assert (completion.error is None) == (finish != "failed")
 
 
 def test_stream_answers_every_group_once_and_equals_transformers(tmp_path: Path) -> None:

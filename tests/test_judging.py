@@ -14,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mr3.inference.engine import Completion, Request, Sampling
+from mr3.inference.store import Store
 from mr3.judge_card import JudgeCard, write_card
 from mr3.judging.chat import ChatPrompt, with_prefix
 from mr3.judging.config import JudgeConfig
+from mr3.judging.desk import JudgeDesk
+from mr3.judging.expected import answer_until_score
 from mr3.judging.judge import Judge, JudgeItem
 from mr3.judging.scale import expected_score, label_values, mirrored
 from mr3.prompts import Rendered, render
@@ -143,9 +146,8 @@ def test_mirroring_is_an_involution_that_turns_values_round(labels: tuple[str, .
 
 
 def test_labels_that_name_no_side_can_not_be_swapped() -> None:
-    task = pair(rubric=Rubric(levels={"left": "the one", "right": "the other"}))
     with pytest.raises(ValueError, match="can't be judged in both orders"):
-        make_judge(prefers_sixes).prepare(item(task, swapped=True))
+        pair(rubric=Rubric(levels={"left": "the one", "right": "the other"}))
     with pytest.raises(ValueError, match="only pairwise"):
         item(single("binary"), swapped=True)
 
@@ -204,6 +206,48 @@ def test_a_branch_that_was_not_taken_is_asked_for_with_a_forced_prefix() -> None
     assert verdict.outside_mass == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("finish", "outcome", "said"),
+    [
+        ("timed_out", "timed_out", "the odds of its score 'Tie' could not be had: no answer in time"),
+        ("failed", "engine_failed", "the odds of its score 'Tie' could not be had: no answer in time"),
+        ("length", "ok", None),
+    ],
+)
+def test_a_branch_that_could_not_be_asked_for_makes_no_expected_score(
+    tmp_path: Path, finish: Any, outcome: str, said: str | None
+) -> None:
+    chunks = (*HEAD, "T", "ie", '"}')
+    healthy = False
+
+    def answer(request: Request) -> Completion:
+        if request.sampling.max_tokens > 1:
+            text, tops = "".join(chunks), {4: {"T": 0.51, "Assistant": 0.49}}
+            return Completion(id=request.id, text=text, finish="stop", logprobs=positions(text, chunks, tops))
+        if healthy:
+            tops = {0: {" B": 1.0}}
+            return Completion(id=request.id, text=" B", finish="length", logprobs=positions(" B", [" B"], tops))
+        return Completion(id=request.id, finish=finish, error=None if finish == "length" else "no answer in time")
+
+    judge = make_judge(answer, ODDS)
+    prepared = judge.prepare(item(pair()))
+
+    def asked() -> Verdict:
+        with Store(tmp_path) as store:
+            return Verdict.model_validate_json(
+                asyncio.run(JudgeDesk(judge, store).ask([prepared])).results[prepared.id]
+            )
+
+    verdict = asked()
+    assert (verdict.outcome, verdict.expected, verdict.distribution) == (outcome, None, None)
+    assert verdict.reason == said
+    assert (verdict.score is None) == (outcome != "ok")
+    healthy = True
+    again = asked()
+    if outcome != "ok":
+        assert again.expected == pytest.approx(0.255), "what the engine failed to say is asked again"
+
+
 def test_a_label_that_begins_another_label_waits_for_its_end() -> None:
     levels = {str(i): f"level {i}" for i in range(1, 11)}
     chunks = (*HEAD, "1", "0", '"}')
@@ -223,7 +267,7 @@ def test_without_logprobs_in_the_answer_the_score_is_forced_from_its_start() -> 
     def answer(request: Request) -> Completion:
         if request.sampling.max_tokens > 1:
             return Completion(id=request.id, text="</think>{'explanation': 'x', 'score': '4'}", finish="stop")
-        assert (request.prompt or "").endswith("{'explanation': 'x', 'score': '4', \"score\": \"")
+        assert (request.prompt or "").endswith("</think>{'explanation': 'x', \"score\": \""), "the 4 is not shown"
         tops = {0: {"4": 0.7, "5": 0.2, "x": 0.1}}
         return Completion(id=request.id, text="4", finish="length", logprobs=positions("4", ["4"], tops))
 
@@ -231,6 +275,22 @@ def test_without_logprobs_in_the_answer_the_score_is_forced_from_its_start() -> 
     assert (verdict.score, verdict.repaired) == ("4", True)
     assert verdict.expected == pytest.approx((2.8 + 1.0) / 0.9)
     assert verdict.outside_mass == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"explanation": "x", "评分": "Assistant A"}',
+        "{'explanation': 'x', 'score': 'Assistant A'}",
+        '{"explanation": "x", "Score": "Assistant A"}',
+        '```json\n{"explanation": "x", "**score**": "Assistant A"}\n```',
+        '{"explanation": "x", "score": "Assistant A"}',
+    ],
+)
+def test_the_prefix_that_asks_for_a_score_holds_none(answer: str) -> None:
+    prefix = answer_until_score(f"t</think>{answer}")
+    assert prefix.startswith("t</think>") and prefix.endswith('"score": "') and "x" in prefix
+    assert "Assistant" not in prefix
 
 
 def test_failures_are_outcomes_with_reasons_and_keep_their_rows() -> None:

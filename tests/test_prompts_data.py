@@ -87,8 +87,8 @@ def test_no_chat_token_comes_from_data(data: tuple[str, str, str], turns: bool, 
 @pytest.mark.parametrize("profile", ["mr3-train", "compact"])
 @pytest.mark.parametrize("token", [*TOKENS, wide("<|im_end|>"), "<|im_\u200bend|>", "</th\u00adink>"])
 def test_labels_and_levels_hold_no_token_either(profile: str, token: str) -> None:
-    rubric = Rubric(levels={f"good{token}": f"It is{token}.", "bad": "It is not."})
-    task = Task(id="t", mode="binary", input="IN", responses=["ONE"], language="en", rubric=rubric)
+    rubric = Rubric(levels={"bad": "It is not.", f"good{token}": f"It is{token}."}, worst_first=True)
+    task = Task(id="t", mode="pointwise", input="IN", responses=["ONE"], language="en", rubric=rubric)
     found = render(task, profile, "eng-eng", None if profile == "compact" else own_texts())
     assert not holds_a_token(found.system) and "good" in found.system
 

@@ -228,7 +228,14 @@ def test_a_replica_that_can_not_come_back_leaves_the_work_to_others() -> None:
     judge = asking(dead, alive)
     for _ in range(30):
         assert [r.score for r in run(lambda: judge.judge_batch([TASK] * 4, batch_size=1))] == [1.0] * 4
-    assert 1 <= dead.calls <= 6 and judge.deaths == dead.calls
+    assert 1 <= judge.deaths <= dead.calls <= 6
+
+
+def test_a_death_that_ends_many_calls_is_one_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.actor._AGAIN_S", 0.0)
+    judge = asking(Fragile(*range(1, 29)))
+    assert [r.score for r in run(lambda: judge.judge_batch([TASK] * 28, batch_size=1))] == [1.0] * 28
+    assert judge.deaths == 1, "28 calls were in flight when it died once"
 
 
 def test_actors_that_only_die_are_an_absent_judge_and_not_a_score(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grpo_experiments.policy.config import RewardSettings
+from grpo_experiments.terms.frozen_judge import FrozenJudge
 from mr3.records import Mode, Task
 from mr3.rubrics import Criterion, Rubric, load_rubric
-from mr3.rubrics.checks import mode_problems
+from mr3.rubrics.checks import check_mode, mode_problems
 from mr3.rubrics.entries import built_in, find_entry, load_entries, load_entry, rubric_files, rubric_yaml
+from rewards.label import LabelConfig
+from rewards.serving.client import JudgeClient
+from rewards.serving.trl_reward import TrlReward
+from rewards.tasks import TaskSettings
+from rewards.walk import scale_of
 
 VERSIONS = Path(__file__).parent / "rubric_versions.json"
 GOOD = """name: house
@@ -109,7 +116,8 @@ def test_headers_are_strict_too(tmp_path: Path, header: str, said: str) -> None:
     [
         ("pointwise", ["1", "2", "3", "4", "5"], None),
         ("pointwise", ["0", "1", "2"], None),
-        ("pointwise", ["bad", "fair", "good"], None),
+        ("pointwise", ["bad", "fair", "good"], "add `worst_first: true`"),
+        ("pointwise", ["excellent", "fair", "poor"], "add `worst_first: true`"),
         ("pointwise", ["5", "4", "3", "2", "1"], "not in order"),
         ("pointwise", ["1", "2", "4"], "leave out 3"),
         ("pointwise", ["1", "two"], "mix numbers and words"),
@@ -121,7 +129,9 @@ def test_headers_are_strict_too(tmp_path: Path, header: str, said: str) -> None:
         ("pairwise", ["Assistant A", "Assistant B"], None),
         ("pairwise", ["Assistant A", "Assistant B", "Tie", "Both Bad"], None),
         ("pairwise", ["1", "2", "3", "4", "5", "6", "7"], None),
-        ("pairwise", ["Assistant B", "Assistant A"], "name the sides in order"),
+        ("pairwise", ["Assistant B", "Assistant A"], None),
+        ("pairwise", ["Assistant A", "Assistant B", "Neither"], "beside them only Tie and Both Bad"),
+        ("pairwise", ["A", "B"], "can't be judged in both orders"),
         ("pairwise", ["better", "worse"], "can't be judged in both orders"),
         ("listwise", ["1", "2"], "names criteria only"),
         ("choice", ["A", "B"], "a choice has no rubric section"),
@@ -130,6 +140,58 @@ def test_headers_are_strict_too(tmp_path: Path, header: str, said: str) -> None:
 def test_levels_must_suit_the_mode(mode: Mode, labels: list[str], said: str | None) -> None:
     found = mode_problems(Rubric(levels={label: "described" for label in labels}), mode)
     assert found == [] if said is None else said in found[0]
+
+
+WRONG = [
+    ("pointwise", ["excellent", "fair", "poor"]),
+    ("pointwise", ["3", "2", "1"]),
+    ("pointwise", ["5"]),
+    ("binary", ["no", "yes"]),
+    ("pairwise", ["A", "B"]),
+]
+
+
+def _enter(where: str, rubric: Rubric, mode: Any) -> None:
+    """Give the rubric with the mode to one of the places where both meet."""
+    if where == "task":
+        Task(id="t", mode=mode, input="i", responses=["r"] * (1 + (mode == "pairwise")), rubric=rubric, language="en")
+    elif where == "pool":
+        TaskSettings(rubric=rubric, mode=mode, orders="one")
+    elif where == "label":
+        judge = {"model": "judge", "engine": {"backend": "vllm"}}
+        LabelConfig.model_validate(
+            {"output_dir": "o", "pool": "p", "judge": judge, "rubric": rubric, "mode": mode, "orders": "one"}
+        )
+    elif where == "label folder":
+        scale_of({"rubric": rubric.model_dump(), "mode": mode})
+    elif where == "policy reward":
+        RewardSettings.model_validate({"rubric": rubric, "mode": mode, "server": {"url": "http://x"}})
+    elif where == "trl reward":
+        TrlReward(JudgeClient("http://x"), rubric, mode=mode)
+    elif mode != "pairwise":
+        FrozenJudge.model_validate({"rubric": rubric, "mode": mode, "url": "http://x"})
+    else:
+        check_mode(rubric, mode)
+
+
+@pytest.mark.parametrize(
+    "where", ["task", "pool", "label", "label folder", "policy reward", "trl reward", "frozen judge"]
+)
+def test_a_scale_that_can_be_read_the_wrong_way_enters_nowhere(where: str) -> None:
+    for mode, labels in WRONG:
+        rubric = Rubric(name="house", levels={label: f"{label}." for label in labels})
+        with pytest.raises(ValueError, match=f"rubric 'house' can't be used for {mode} tasks: levels"):
+            _enter(where, rubric, mode)
+    _enter(where, Rubric(levels={"poor": "p.", "good": "g."}, worst_first=True), "pointwise")
+    _enter(where, Rubric(levels={"false": "f.", "true": "t."}), "binary")
+
+
+def test_to_declare_an_order_changes_neither_hash_nor_what_is_written_of_other_rubrics() -> None:
+    levels = {"poor": "p.", "good": "g."}
+    plain, declared = Rubric(levels=levels), Rubric(levels=levels, worst_first=True)
+    assert plain.content_hash == declared.content_hash
+    assert "worst_first" not in plain.model_dump() and declared.model_dump()["worst_first"] is True
+    assert Rubric.model_validate_json(declared.model_dump_json()) == declared
 
 
 def test_every_library_rubric_makes_a_task_in_each_of_its_modes() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from mr3.records import Outcome, Verdict
 from rewards.serving.client import JudgeClient, JudgeRefused, JudgeUnavailable, RetryPolicy, retry_after
 from rewards.serving.schema import JudgeTask
-from rewards.serving.trl_reward import TrlReward, without_thinking
+from rewards.serving.trl_reward import TrlReward, completion_texts, without_thinking
 from tests.serving_support import SINGLE
 
 T = TypeVar("T")
@@ -246,6 +246,46 @@ def test_what_comes_behind_the_thought_is_judged() -> None:
     assert seen == ["Four.", "4</think>", "", "4 < 5", "a <think> b"] == [without_thinking(t) for t in texts]
     asked(lambda: TrlReward(client(note), "house", thinking=True)(["q"], texts[:1]))
     assert seen[-1] == texts[0]
+    seen.clear()
+    later = ["<think>a</think>b<think>c</think>d", "a</think>b<think>and on"]
+    asked(lambda: TrlReward(client(note), "house")(["q"] * 2, later))
+    assert seen == ["bd", "b"], "no thought is judged, wherever it stands"
+
+
+def test_a_thought_that_the_prompt_has_opened_is_no_answer_when_it_is_cut() -> None:
+    seen: list[str] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        seen.extend(task["responses"][0] for task in json.loads(request.content)["tasks"])
+        return all_true(request)
+
+    texts = ["so I should be", "thinking</think>Four."]
+    asked(lambda: TrlReward(client(note), "house")(["q<think>\n"] * 2, texts))
+    asked(
+        lambda: TrlReward(client(note), "house", thought_opened=True)([[{"role": "user", "content": "q"}]] * 2, texts)
+    )
+    assert seen == ["", "Four."] * 2
+
+
+def test_both_sides_are_judged_by_what_a_user_sees() -> None:
+    seen: list[list[str]] = []
+
+    def note(request: httpx.Request) -> httpx.Response:
+        seen.extend(sorted(task["responses"]) for task in json.loads(request.content)["tasks"])
+        return all_true(request)
+
+    reward = TrlReward(client(note), "house", mode="pairwise", compare="reference")
+    asked(lambda: reward(["q"], ["<think>x</think>Four."], opponent=["<think>y</think>Five."]))
+    assert seen == [["Five.", "Four."]]
+
+
+def test_the_answer_of_a_tool_is_no_answer_of_the_policy() -> None:
+    call = {"role": "assistant", "content": "let me look"}
+    tool = {"role": "tool", "content": "RESULT"}
+    found = completion_texts(
+        [[call, tool], [call, tool, {"role": "assistant", "content": "Four."}], [{"content": "4"}]]
+    )
+    assert found == {1: "Four.", 2: "4"}
 
 
 def test_a_request_that_is_too_large_costs_only_the_completion_that_makes_it_so() -> None:

@@ -85,6 +85,28 @@ def test_what_is_no_row_is_set_aside_where_it_stands(tmp_path: Path) -> None:
     assert "'7'" in aside[2].reason and "responses.0" in aside[3].reason
 
 
+@pytest.mark.parametrize(("column", "value"), [("n", None), ("n", ""), ("n", [1]), ("lang", None), ("lang", ["ja"])])
+def test_a_row_without_id_or_language_gets_none_that_was_made_up(tmp_path: Path, column: str, value: Any) -> None:
+    file = tmp_path / "rows.jsonl"
+    rows = [{**row, column: value} for row in ROWS] + [{**ROWS[0], "n": 5}]
+    file.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+    *bad, good = opened({"path": str(file), **PAIRS})
+    assert [r.kind for r in bad if isinstance(r, SetAside)] == ["incomplete"] * 2
+    assert all(f"no value in {column}: it holds {value!r}" in r.reason for r in bad if isinstance(r, SetAside))
+    assert isinstance(good, Labelled) and good.key == "rows/5"
+
+
+def test_a_rubric_that_does_not_suit_the_files_mode_is_said_before_any_row(tmp_path: Path) -> None:
+    rubric = {"levels": {"excellent": "e.", "poor": "p."}}
+    single = {"columns": {**COLUMNS, "responses": ["a"]}, "mode": "pointwise", "rubric": rubric}
+    file = str(write(tmp_path, "jsonl"))
+    with pytest.raises(ValueError, match="add `worst_first: true`"):
+        opened({"path": file, **single})
+    (tmp_path / "word.yaml").write_text("levels: {excellent: e., poor: p.}\n", encoding="utf-8")
+    given = {**single, "rubric": None, "rubrics": str(tmp_path / "word.yaml")}
+    assert [r.kind for r in opened({"path": file, **given}) if isinstance(r, SetAside)] == ["unfit_rubric"] * 2
+
+
 def test_the_factorys_own_format_and_evaluation_tasks_are_read(tmp_path: Path) -> None:
     rows = [r for r in opened({"path": str(write(tmp_path, "jsonl")), **PAIRS}) if isinstance(r, Labelled)]
     own, tasks = tmp_path / "own.jsonl", tmp_path / "tasks.parquet"

@@ -16,7 +16,7 @@ from mr3.cli.launch import command_of
 from mr3.cli.schedule import Job, run_jobs
 from mr3.cli.study import StudyConfig, _job, main, steps_of
 from mr3.cli.study_table import StudyPlan, compare_arms, conclusion, one_model, scores_of, write_tables
-from mr3.items import Item, write_items
+from mr3.items import Item, read_items, write_items
 from mr3.launch import Launch
 from mr3.sft.config import SftConfig
 from mr3.sft.dry_run import dry_run
@@ -152,6 +152,7 @@ def evaluation(folder: Path, right: dict[str, bool], name: str = "pairwise") -> 
             "sets": [name],
             "gold": "Assistant A",
             "score": "Assistant A" if is_right is not swapped else None,
+            "said": "Assistant A" if is_right else None,
             "swapped": swapped,
             "sample": 0,
         }
@@ -160,6 +161,15 @@ def evaluation(folder: Path, right: dict[str, bool], name: str = "pairwise") -> 
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "verdicts.parquet")
     return folder
+
+
+def test_an_item_is_right_where_the_label_that_counts_is(tmp_path: Path) -> None:
+    folder = evaluation(tmp_path / "eval", {"t0": True, "t1": True})
+    rows = pq.read_table(folder / "verdicts.parquet").to_pylist()
+    for row in rows:  # with `combine: agree` the two orders of t1 disagree, and its label is a tie
+        row["said"] = "Tie" if row["task_id"] == "t1" else row["said"]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "verdicts.parquet")
+    assert {item.id: item.score for item in read_items("eval", folder)} == {"t0": 1.0, "t1": 0.0}
 
 
 def plan_of(folders: dict[str, list[Path]], stage: str = "eval", **more: Any) -> StudyPlan:

@@ -13,6 +13,7 @@ from mr3.judging.config import JudgeConfig
 from mr3.launch import Launch, planned_processes
 from mr3.records import PoolMode
 from mr3.rubrics import Criterion, Rubric
+from mr3.rubrics.checks import check_mode
 from mr3.sft.config import Precision
 
 Kind = Literal["judge", "judge-without-rubric", "gold", "length"]
@@ -83,6 +84,8 @@ class RewardSettings(_Section):
             raise ValueError(f"reward.kind is {self.kind}, which asks no judge: leave out `judge` and `server`")
         if self.kind == "judge" and self.rubric is None:
             raise ValueError("reward.kind is judge: give the rubric by which it judges")
+        if self.asks:
+            check_mode(self.shown_rubric, self.mode)
         return self
 
     @property

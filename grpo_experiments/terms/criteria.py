@@ -8,33 +8,35 @@ and looks at nothing earns full marks here, so give it beside `findings` or litt
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import combinations
 from typing import ClassVar
 
+import regex
+
 from grpo_experiments.contract import Example, Group, Need, Term, Values
+from mr3.evaluation.traces.mentions import flat, name_stems
 
-_WORD = re.compile(r"[^\W_]+")
-_STEM = 5
-
-
-def _flat(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+_NO_BLANKS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
+"""Scripts that put nothing between words, so that a name may begin anywhere."""
+_WORD_BEGINS = r"(?<![\p{L}\p{M}\p{N}])"
 
 
 def first_named(name: str, trace: str) -> int | None:
     """Where a trace first names a criterion (a place in its folded text), or None."""
-    words = _WORD.findall(_flat(name))
-    long = [w for w in words if len(w) > 3] or words
-    places = [m.start() for w in long if (m := re.search(rf"(?<![^\W_]){re.escape(w[:_STEM])}", trace))]
+    places = []
+    for stem in name_stems(name):
+        begins = "" if _NO_BLANKS.match(stem) else _WORD_BEGINS
+        found = regex.search(begins + regex.escape(stem), trace)
+        if found:
+            places.append(found.start())
     return min(places, default=None)
 
 
 def coverage(names: Sequence[str], trace: str) -> float:
     """The share of names in the trace, times the share of pairs of named ones that come in order."""
-    places = [place for name in names if (place := first_named(name, _flat(trace))) is not None]
+    text = flat(trace)
+    places = [place for name in names if (place := first_named(name, text)) is not None]
     pairs = list(combinations(places, 2))
     in_order = sum(a < b for a, b in pairs) / len(pairs) if pairs else 1.0
     return len(places) / len(names) * in_order

@@ -22,6 +22,7 @@ from mr3.judging.config import JudgeConfig
 from mr3.judging.scale import label_values
 from mr3.records import DEFAULT_LABELS
 from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 from rewards.serving.client import JudgeClient, JudgeRefused, JudgeUnavailable
 from rewards.serving.schema import JudgeTask
 
@@ -68,6 +69,7 @@ class FrozenJudge(ServedTerm):
             raise ValueError("say either judge (with store) or url")
         if self.judge is not None and self.store is None:
             raise ValueError("store is missing: the folder in which the judge's verdicts are kept")
+        check_mode(self.rubric, self.mode)
         return self
 
     def client(self) -> Any:

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from mr3.inference.endpoint_engine import EndpointEngine
-from mr3.inference.engine import Completion, Request
+from mr3.inference.engine import Completion, Request, finish_of
 
 _OPEN, _CLOSE = "<think>", "</think>"
 
@@ -52,12 +52,10 @@ class ChatEndpoint(EndpointEngine):
             timeout=limit,
         )
         choice, usage = answer.choices[0], answer.usage
-        finish = {"stop": "stop", "length": "length"}.get(choice.finish_reason or "", "failed")
         return Completion(
             id=request.id,
             text=as_written(choice.message),
-            finish=finish,  # type: ignore[arg-type]
+            **finish_of(choice.finish_reason),
             prompt_tokens=usage.prompt_tokens if usage else 0,
             output_tokens=usage.completion_tokens if usage else 0,
-            error=f"the server ended the answer with {choice.finish_reason!r}" if finish == "failed" else None,
         )

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 
-from mr3.inference.engine import Completion, EngineConfig, Request, prompt_size, time_limit
+from mr3.inference.engine import Completion, EngineConfig, Request, finish_of, prompt_size, time_limit
 
 _MOST_AT_ONCE = 64
 
@@ -58,12 +58,10 @@ class EndpointEngine:
         )
         choice = answer.choices[0]
         usage = answer.usage
-        if choice.finish_reason == "content_filter":
-            return Completion(id=request.id, finish="failed", error="the endpoint's content filter cut the answer")
         return Completion(
             id=request.id,
             text=choice.text,
-            finish="length" if choice.finish_reason == "length" else "stop",
+            **finish_of(choice.finish_reason),
             prompt_tokens=usage.prompt_tokens if usage else 0,
             output_tokens=usage.completion_tokens if usage else 0,
         )

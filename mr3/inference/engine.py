@@ -111,6 +111,17 @@ class Completion(BaseModel):
     attempts: int = 1
 
 
+def finish_of(reason: str | None) -> dict[str, Any]:
+    """The fields `finish` and `error` of a completion that a server or an engine ended for this reason.
+
+    Whatever is neither `stop` nor `length` (an error, an abort, a filter) failed: what was written by then may look
+    like a whole answer, and must not be read as one.
+    """
+    if reason in ("stop", "length"):
+        return {"finish": reason}
+    return {"finish": "failed", "error": f"the engine ended the answer with {reason!r}"}
+
+
 class EngineDead(RuntimeError):
     """The engine broke or hangs; the process that holds it must be replaced."""
 

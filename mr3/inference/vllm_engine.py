@@ -26,6 +26,7 @@ from mr3.inference.engine import (
     Request,
     Sampling,
     TokenLogprobs,
+    finish_of,
     time_limit,
 )
 
@@ -314,7 +315,7 @@ def _completion(request: Request, output: Any) -> Completion:
     return Completion(
         id=request.id,
         text=best.text,
-        finish="length" if best.finish_reason == "length" else "stop",
+        **finish_of(best.finish_reason),
         prompt_tokens=len(output.prompt_token_ids or ()),
         output_tokens=len(best.token_ids),
         logprobs=logprobs,

@@ -13,8 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mr3.inference.engine import TokenLogprobs
+from mr3.parsing.keys import SCORE_WORDS
 
 _KEY = re.compile(r'"score"\s*:\s*"')
+_SAID = re.compile(
+    rf"""["'“”«*]*(?:{"|".join(map(re.escape, sorted(SCORE_WORDS, key=len, reverse=True)))})["'“”»*]*\s*[:：]""",
+    re.IGNORECASE,
+)
 # A branch below this is left in the outside mass: asking for it could not move a score visibly.
 NEGLIGIBLE = 1e-3
 
@@ -111,6 +116,9 @@ def answer_until_score(text: str) -> str:
     """A completion cut just before its score's value, ending in `"score": "`: the prefix that forces a score next."""
     trace, _, answer = text.partition("</think>")
     before, key, _ = answer.rpartition('"score"')
-    if not key:  # a repaired answer: its key was translated or quoted otherwise
-        return f'{text.rstrip().removesuffix("}").rstrip()}, "score": "'
+    if not key:  # a repaired answer: its key was translated, quoted or written otherwise
+        keys = list(_SAID.finditer(answer))
+        if not keys:
+            return f'{text.rstrip().removesuffix("}").rstrip()}, "score": "'
+        before = answer[: keys[-1].start()]  # else the value that was written would give the next one away
     return f'{trace}</think>{before}"score": "'

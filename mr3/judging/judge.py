@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -19,9 +19,12 @@ from mr3.judging.chat import ChatPrompt
 from mr3.judging.expected import Reading, answer_until_score, read_tokens, settle
 from mr3.judging.scale import VALUED, expected_score, mirrored
 from mr3.parsing import Parsed, format_named
+from mr3.parsing.parsed import unfinished
 from mr3.records import Outcome, Record, Task, Verdict, stable_hash
 
 T = TypeVar("T")
+Odds: TypeAlias = tuple[dict[str, float], float]
+"""Label -> probability (sums to 1), and the probability of what is no label."""
 # Enough rounds for any label that two branches share; each round is one token per open branch.
 _MAX_ROUNDS = 4
 
@@ -168,16 +171,21 @@ class Judge:
         parsed = [
             self._format.parse(c.text, p.item.task.labels, c.finish) for p, c in zip(prepared, completions, strict=True)
         ]
-        odds: list[tuple[dict[str, float], float] | None] = [None] * len(prepared)
+        odds: list[Odds | Parsed | None] = [None] * len(prepared)
         if self.card.sampling.logprobs:
             odds = await self._odds(prepared, completions, parsed)
         return [self._verdict(*row) for row in zip(prepared, completions, parsed, odds, strict=True)]
 
     async def _odds(
         self, prepared: Sequence[Prepared], completions: Sequence[Completion], parsed: Sequence[Parsed]
-    ) -> list[tuple[dict[str, float], float] | None]:
-        """Distribution and outside mass of every `ok` answer, asking for single tokens where some are open."""
+    ) -> list[Odds | Parsed | None]:
+        """Distribution and outside mass of every `ok` answer, asking for single tokens where some are open.
+
+        Where a token was asked for and the engine failed, the failure: what is left of the distribution would be a
+        wrong expected score. None where an answer came without logprobs.
+        """
         readings: dict[int, Reading] = {}
+        lost: dict[int, Parsed | None] = {}
         for i, (p, completion, result) in enumerate(zip(prepared, completions, parsed, strict=True)):
             if result.outcome is Outcome.OK:
                 labels = p.item.task.labels
@@ -199,22 +207,35 @@ class Judge:
             ]
             answers = await self.engine.generate(requests)
             for (i, text, mass), answer in zip(asked, answers, strict=True):
-                top = answer.logprobs[0].top if answer.logprobs else {}
-                readings[i].spread(top, mass, text)
-        return [readings[i].finish() if i in readings else None for i in range(len(prepared))]
+                failure = None if answer.finish == "length" else unfinished("", answer.finish)  # of one token
+                if failure is not None:
+                    why = (
+                        f"the odds of its score {parsed[i].score!r} could not be had: {answer.error or failure.reason}"
+                    )
+                    lost[i] = replace(failure, trace=parsed[i].trace, reason=why)
+                elif answer.logprobs:
+                    readings[i].spread(answer.logprobs[0].top, mass, text)
+                else:
+                    lost.setdefault(i, None)
+            for i in lost:
+                readings.pop(i, None)
+        return [readings[i].finish() if i in readings else lost.get(i) for i in range(len(prepared))]
 
     def _verdict(
         self,
         prepared: Prepared,
         completion: Completion,
         parsed: Parsed,
-        odds: tuple[dict[str, float], float] | None,
+        odds: Odds | Parsed | None,
     ) -> Verdict:
         item = prepared.item
         labels, mode = item.task.labels, item.task.mode
-        score, distribution, outside = parsed.score, None, None
-        if odds is not None:
+        distribution, outside = None, None
+        if isinstance(odds, Parsed):
+            parsed = odds
+        elif odds is not None:
             distribution, outside = odds
+        score = parsed.score
         if item.swapped:
             back = mirrored(labels)
             score = back[score] if score is not None else None

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from mr3.records import Mode
+if TYPE_CHECKING:  # the records ask here what labels mean
+    from mr3.records import Mode
 
+BINARY_LABELS = ("true", "false")
 _PAIRS = (("Assistant A", "Assistant B"), ("Response 1", "Response 2"))
 _MIRROR = {**dict(_PAIRS), **{b: a for a, b in _PAIRS}}
 VALUED: frozenset[Mode] = frozenset({"pointwise", "pairwise", "binary"})
@@ -46,7 +49,7 @@ def label_values(labels: Sequence[str], mode: Mode) -> Mapping[str, float]:
     """The number behind each label: P(A better) for pairwise, P(true) for binary, the score for pointwise.
 
     A pairwise scale of numbers counts its lower half for A, its middle as a half, as in HelpSteer3; pointwise
-    levels that are words count from 1, worst first.
+    levels that are words count from 1, worst first (their rubric says so: `mr3.rubrics.checks`).
     """
     return _label_values(tuple(labels), mode)
 

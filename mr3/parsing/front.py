@@ -7,7 +7,8 @@ meant. The rule (docs/judgements.md has it with examples): the text must not nam
 - A single letter or a number, also as the last word of a label (`A` for `Assistant A`), stands in much innocent text.
   It is named on a line of its own; in `[[B]]` and behind `[RESULT]`; behind a word for a score (in any language that
   mr3.parsing.keys knows) and a colon or an equals sign, in English also `is`; behind an English verb of choice where
-  the sentence ends with it; and in front of `is better`, `wins` and their like.
+  the sentence ends with it; in front of `is better`, `wins` and their like; and, a letter or a side's number, behind
+  `the better response is` and its like.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ _VERBS = (
     "choose", "chose", "chosen", "pick", "picked", "select", "selected", "prefer", "preferred", "deserves", "gets",
     "earns", "go with", "vote for",
 )  # fmt: skip
+_BETTER = "better|best|stronger|superior|preferred|preferable|winning"
 _LOST_MARKUP = re.compile(
     r"<\|[^<>\s]{1,60}\|>|</?s>|</?(?:start|end)_of_turn>|\[/?INST\]|assistant\s*(?:final|analysis|commentary)\b"
     r"|(?:^|\n)[ \t]*(?:assistant|user|system|final|analysis|commentary)[ \t]*(?:\n|$)"
@@ -78,6 +80,11 @@ def _forms(labels: tuple[str, ...]) -> tuple[dict[str, re.Pattern[str]], bool]:
                 rf"{named}[)\]]{{0,2}}\s{{1,3}}(?i:(?:is|was)\s+(?:the\s+)?(?:better|best|winner|stronger|superior|correct|right"
                 r"|preferred|preferable)|wins|won)\b",
             ]
+            if not form.isdecimal():  # `the best is 5` may be of words, or of a response and not of a score
+                patterns.append(
+                    rf"(?i:\b(?:{_BETTER})(?:\s+(?:response|answer|assistant|option|candidate|one))?\s{{0,3}}"
+                    rf"(?:[:=→]|\b(?:is|was|would\s+be|should\s+be)\b))[\s(\[]{{0,9}}{named}"
+                )
         found[label] = re.compile("|".join(patterns)) if patterns else re.compile(r"(?!)")
     return found, bool(labels) and all(" > " in label for label in labels)
 

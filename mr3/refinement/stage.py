@@ -29,7 +29,7 @@ from mr3.refinement.records import Panel, Proposer, Scores, Sets, difference, le
 from mr3.refinement.scoring import Orders, open_panel
 from mr3.refinement.sets import Split, Tasks, describe, open_sets
 from mr3.rubrics import Rubric
-from mr3.rubrics.checks import mode_problems
+from mr3.rubrics.checks import check_mode
 from mr3.rubrics.entries import Entry, Header, find_entry, rubric_yaml
 from mr3.rubrics.teacher import Teacher
 from mr3.stage import stage_main
@@ -70,9 +70,7 @@ def _check(config: RefineConfig, rubrics: Sequence[Rubric], sets: Sets) -> None:
         )
     for rubric in rubrics:
         for mode in modes:
-            problems = mode_problems(rubric, mode)
-            if problems:
-                raise ValueError(f"rubric {rubric.name!r} can't be used for {mode} tasks: {'; '.join(problems)}")
+            check_mode(rubric, mode)
         for item in items:
             labels = item.under(rubric).labels
             if item.gold not in labels:

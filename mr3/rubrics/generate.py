@@ -59,7 +59,9 @@ class RubricGenerateConfig(StageConfig):
         if self.families and self.language is None:
             raise ValueError("families have no language of their own: set `language`")
         probe = Rubric(
-            criteria=[Criterion(name="any", description="any")], levels={label: "described" for label in self.levels}
+            criteria=[Criterion(name="any", description="any")],
+            levels={label: "described" for label in self.levels},
+            worst_first=True,  # as `levels` asks for
         )
         problems = mode_problems(probe, self.mode)
         if problems:

@@ -47,6 +47,11 @@ class Rubric(BaseModel):
     criteria: list[Criterion] = Field(default_factory=list, max_length=MOST_CRITERIA)
     levels: dict[Label, str] = Field(default_factory=dict, max_length=MOST_LEVELS)
     absent: bool = Field(False, description="there is no rubric: only multiple choice goes without one")
+    worst_first: bool = Field(
+        False,
+        exclude_if=lambda said: not said,
+        description="levels that are words stand from worst to best; pointwise needs it said, as words have no order",
+    )
 
     @model_validator(mode="after")
     def _named_once(self) -> Rubric:
@@ -72,7 +77,8 @@ class Rubric(BaseModel):
 
     @cached_property
     def content_hash(self) -> str:
-        """Of what the judge sees (not of the rubric's name)."""
-        seen = self.model_dump(exclude={"name"} if self.absent else {"name", "absent"})
+        """Of what the judge sees (not of the rubric's name, nor of what is said about its levels)."""
+        unseen = {"name", "worst_first"}
+        seen = self.model_dump(exclude=unseen if self.absent else {*unseen, "absent"})
         blob = json.dumps(seen, ensure_ascii=False, sort_keys=True)
         return hashlib.blake2b(blob.encode(), digest_size=8).hexdigest()

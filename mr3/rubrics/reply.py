@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from mr3.records import Mode
-from mr3.rubrics.checks import mode_problems
+from mr3.rubrics.checks import have_no_order, mode_problems
 from mr3.rubrics.loading import read_mapping
 from mr3.rubrics.record import Rubric
 
@@ -100,7 +100,8 @@ def _checked(data: dict[str, Any], name: str, mode: Mode, labels: tuple[str, ...
     ]
     if extra:
         raise ValueError(f"a criterion has the key {extra[0]!r}; wanted are {', '.join(sorted(_CRITERION_KEYS))}")
-    rubric = read_mapping({**data, "name": name, "language": language}, "the answer").rubric
+    told = {"worst_first": True} if have_no_order(labels, mode) else {}  # `labels` go from worst to best
+    rubric = read_mapping({**data, "name": name, "language": language, **told}, "the answer").rubric
     problems = mode_problems(rubric, mode)
     if tuple(rubric.levels) != labels:
         problems.append(
@@ -118,7 +119,7 @@ def parse_reply(
 
     Args:
         finish: how the generation ended (`Completion.finish`).
-        labels: the levels that were asked for, in order; none if the rubric is to have criteria only.
+        labels: the levels that were asked for, worst first; none if the rubric is to have criteria only.
     """
     if finish != "stop":
         return Reply(_FINISHES[finish], reason=f"the generation ended as {finish!r}")

@@ -14,6 +14,7 @@ from mr3.importing import load_named
 from mr3.records import Message, Task, stable_hash
 from mr3.rows import BadRow, parse_json
 from mr3.rubrics import Rubric, load_rubric
+from mr3.rubrics.checks import check_mode, mode_problems
 from mr3.sources.families import labelled_row, plain_gold
 from mr3.sources.given_rubrics import GivenRubrics, rubric_paths
 from mr3.sources.labelled import Labelled, OwnTexts, SetAside, legal_label
@@ -101,6 +102,18 @@ def _own_format(where: str, row: Mapping[str, Any], source: str) -> Labelled | S
         return SetAside(where, str(error), "invalid")
 
 
+def _named(row: Mapping[str, Any], column: str) -> str:
+    """The id or the language that a row names.
+
+    Raises:
+        BadRow: where it names none. As text, a null would be one id for many rows, and all but the first would be lost.
+    """
+    value = row[column]
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value or not str(value).strip():
+        raise BadRow(f"no value in {column}: it holds {value!r}, and a text or a number is needed")
+    return str(value)
+
+
 class _Mapper:
     """Rows with a file's own columns."""
 
@@ -108,6 +121,8 @@ class _Mapper:
         assert spec.columns is not None and spec.mode is not None
         self._spec, self._source, self._columns, self._given = spec, source, spec.columns, given
         self._rubric = Rubric(name="none", absent=True) if spec.rubric is None else load_rubric(spec.rubric)
+        if spec.rubric is not None and spec.mode != "choice":
+            check_mode(self._rubric, spec.mode)
         self._own = {code: OwnTexts(rubric=load_rubric(given)) for code, given in spec.own_rubrics.items()}
 
     def __call__(self, where: str, row: Mapping[str, Any]) -> Labelled | SetAside:
@@ -115,17 +130,20 @@ class _Mapper:
         columns, spec = self._columns, self._spec
         try:
             asked, responses = _conversation(row[columns.input]), self._responses(row, columns)
-            language = str(row[columns.language]) if columns.language else str(spec.language)
+            language = _named(row, columns.language) if columns.language else str(spec.language)
             value = plain_gold(row[columns.gold])
             fields: dict[str, Any] = {
                 name: row[column]
                 for name in ("instruction", "reference", "options")
                 if (column := getattr(columns, name)) is not None
             }
-            identity = str(row[columns.id]) if columns.id else stable_hash(row[columns.input], responses, language)
+            identity = _named(row, columns.id) if columns.id else stable_hash(row[columns.input], responses, language)
             rubric = self._given.pick(self._source, identity) if self._given is not None else self._rubric
             if rubric is None:
                 return SetAside(where, "no valid rubric was generated for it", "no_rubric", language=language)
+            if problems := self._unfit(rubric):
+                reason = f"rubric {rubric.name!r}: {'; '.join(problems)}"
+                return SetAside(where, reason, "unfit_rubric", language=language)
             task = Task(
                 id=identity,
                 mode=spec.mode,  # type: ignore[arg-type]
@@ -139,8 +157,14 @@ class _Mapper:
             return Labelled(source=self._source, gold=gold, task=task, own=self._own.get(language))
         except KeyError as error:
             return SetAside(where, f"no column {error}", "incomplete")
+        except BadRow as error:
+            return SetAside(where, str(error), "incomplete")
         except ValidationError as error:
             return SetAside(where, _problem(error), "invalid")
+
+    def _unfit(self, rubric: Rubric) -> list[str]:
+        assert self._spec.mode is not None
+        return [] if self._spec.mode == "choice" else mode_problems(rubric, self._spec.mode)
 
     @staticmethod
     def _responses(row: Mapping[str, Any], columns: Columns) -> list[str]:

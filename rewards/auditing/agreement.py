@@ -205,7 +205,7 @@ class Agreement:
             if row is None:
                 continue
             failed = row["result"] == "failed"
-            policies = (row["policy_a"], row["policy_b"])
+            policies = tuple(prompt.authors_of((row["a"], row["b"])))
             judged, outcome = (None, "failed") if failed else (row["result"], "ok")
             flipped = (a, b) not in compared
             yield Joined(key, policies, judged, outcome, stated(prompt, row), flipped=flipped)

@@ -81,7 +81,7 @@ class Languages:
             if row["result"] == "failed" or set(sides.values()) != {True, False}:
                 continue
             result = "tie" if row["result"] == "tie" else "own" if sides[row["result"]] else "other"
-            for part in self._found.of(prompt.language, (row["policy_a"], row["policy_b"])):
+            for part in self._found.of(prompt.language, prompt.authors_of((row["a"], row["b"]))):
                 part.mixed[result] += 1
 
     def report(self) -> dict[str, Any]:

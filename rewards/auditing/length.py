@@ -95,7 +95,7 @@ class Lengths:
         chars = {r["response_id"]: r["chars"] for r in prompt.responses}
         for row in prompt.comparisons:
             a, b = chars[row["a"]], chars[row["b"]]
-            for part in self._found.of(prompt.language, (row["policy_a"], row["policy_b"])):
+            for part in self._found.of(prompt.language, prompt.authors_of((row["a"], row["b"]))):
                 part.compared(a, b, row["result"], row["truth"])
                 if row["p_a"] is not None:
                     part.scored(math.log(max(1, a) / max(1, b)), row["p_a"])

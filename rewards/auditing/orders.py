@@ -63,7 +63,7 @@ class Orders:
                 for how in ("agree", "mean"):
                     result = combine(row["a"], row["b"], verdicts, how, labels=self._labels)
                     found.update(self._kept(how, result.result, row))
-            for part in self._found.of(prompt.language, (row["policy_a"], row["policy_b"])):
+            for part in self._found.of(prompt.language, prompt.authors_of((row["a"], row["b"]))):
                 part.counts.update(found)
 
     def _position(self, verdicts: Sequence[Verdict]) -> Counter[str]:

@@ -86,9 +86,8 @@ class Tally:
                 self._count(verdict, prompt.language, [response["policy"]])
 
     def _add_pairs(self, prompt: Labelled) -> None:
-        policies = {r["response_id"]: r["policy"] for r in prompt.responses}
         for verdict in prompt.verdicts:
-            self._count(verdict, prompt.language, [policies[i] for i in verdict["response_ids"]])
+            self._count(verdict, prompt.language, prompt.authors_of(verdict["response_ids"]))
 
     def _example(self, prompt: Labelled, verdict: Row) -> None:
         outcome = verdict["outcome"]

@@ -82,7 +82,7 @@ class Truth:
             if row["truth"] is None:
                 continue
             p = stated(prompt, row)
-            for part in self._found.of(prompt.language, (row["policy_a"], row["policy_b"])):
+            for part in self._found.of(prompt.language, prompt.authors_of((row["a"], row["b"]))):
                 part.add(_TRUE[row["truth"]], row["result"], p)
 
     def report(self) -> dict[str, Any] | None:

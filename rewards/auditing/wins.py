@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
 from typing import Any
 
 from mr3.stats import wilson
-from rewards.walk import Labelled
+from rewards.walk import Labelled, Row
 
 
 class Wins:
-    """Win rates of policies; comparisons of a policy with itself say nothing and are left out."""
+    """Win rates of policies; comparisons of a policy with itself say nothing and are left out.
+
+    A text that several policies wrote counts for each of them, against each author of the other text.
+    """
 
     def __init__(self) -> None:
         # language -> (policy, other) -> result from the policy's side
@@ -19,16 +23,17 @@ class Wins:
     def add(self, prompt: Labelled) -> None:
         """Count one prompt's comparisons."""
         for row in prompt.comparisons:
-            sides = (row["policy_a"], row["policy_b"])
-            if sides[0] == sides[1]:
-                continue
-            for (policy, other), side, sign in ((sides, "a", 1), (sides[::-1], "b", -1)):
-                result = row["result"]
-                own = result if result in ("tie", "failed") else "won" if result == side else "lost"
-                counts = self._found[prompt.language][policy, other]
-                counts[own] += 1
-                if row["truth"] is not None:
-                    counts[{1: "truly_better", 0: "truly_equal", -1: "truly_worse"}[sign * row["truth"]]] += 1
+            for one, two in itertools.product(prompt.authors[row["a"]], prompt.authors[row["b"]]):
+                if one != two:
+                    self._count(self._found[prompt.language][one, two], row, "a", 1)
+                    self._count(self._found[prompt.language][two, one], row, "b", -1)
+
+    @staticmethod
+    def _count(counts: Counter[str], row: Row, side: str, sign: int) -> None:
+        result = row["result"]
+        counts[result if result in ("tie", "failed") else "won" if result == side else "lost"] += 1
+        if row["truth"] is not None:
+            counts[{1: "truly_better", 0: "truly_equal", -1: "truly_worse"}[sign * row["truth"]]] += 1
 
     def report(self) -> dict[str, Any]:
         """`{"all": {policy: ...}, "languages": {name: {policy: ...}}}`."""

@@ -11,21 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 from mr3.parsing.parsed import CLOSE, OPEN
 from mr3.records import Message, PoolMode, stable_hash
 from mr3.rubrics import Rubric
+from mr3.rubrics.checks import check_mode
 from rewards.grouping import Pair, group_pairs, group_scores, groups_of
 from rewards.serving.client import JudgeRefused, JudgeUnavailable
 from rewards.serving.schema import JudgeResult, JudgeStrategy, JudgeTask
 
 log = logging.getLogger("mr3.serving")
 _TOO_LARGE = 413
+_THOUGHT = re.compile(rf"{OPEN}.*?(?:{CLOSE}|\Z)", re.DOTALL)
 _ROLES = get_args(Message.model_fields["role"].annotation)
 
 
@@ -73,19 +76,37 @@ def _prompt(prompt: Any) -> str | list[Message]:
 
 
 def _completion(completion: Any) -> str:
-    return _content(completion if isinstance(completion, str) else _turns(completion, "completion")[-1].get("content"))
+    if isinstance(completion, str):
+        return _content(completion)
+    last = _turns(completion, "completion")[-1]
+    role = last.get("role", "assistant")
+    if role != "assistant":
+        raise _Unreadable(f"a completion ends with a turn of the role {role!r}: the policy has not answered yet")
+    return _content(last.get("content"))
 
 
-def without_thinking(text: str) -> str:
-    """What a user would see of a response: what follows the first `</think>`; nothing where it was never closed."""
+def _opens_a_thought(prompt: Any) -> bool:
+    """Whether a text, as a chat template made it, leaves the policy in the middle of a thought."""
+    return isinstance(prompt, str) and prompt.rstrip().endswith(OPEN)
+
+
+def without_thinking(text: str, opened: bool = False) -> str:
+    """What a user would see of a response: what follows the first `</think>`, without any later thought.
+
+    Nothing where the thought was never closed: it begins with `<think>`, or the prompt has `opened` it.
+    """
     _, closed, answer = text.partition(CLOSE)
     if closed:
-        return answer.lstrip()
-    return "" if text.lstrip().startswith(OPEN) else text
+        return _THOUGHT.sub("", answer).lstrip()
+    return "" if opened or text.lstrip().startswith(OPEN) else text
 
 
-def completion_texts(completions: Sequence[Any], thinking: bool = False) -> dict[int, str]:
-    """Place -> what is judged of a completion; those without text are left out."""
+def completion_texts(completions: Sequence[Any], thinking: bool = False, opened: Container[int] = ()) -> dict[int, str]:
+    """Place -> what is judged of a completion; those without text are left out.
+
+    Args:
+        opened: places whose prompt ends with `<think>`.
+    """
     found = {}
     for i, completion in enumerate(completions):
         try:
@@ -93,7 +114,7 @@ def completion_texts(completions: Sequence[Any], thinking: bool = False) -> dict
         except _Unreadable as error:
             log.warning("completion %d without a reward: %s", i, error)
             continue
-        found[i] = (text if thinking else without_thinking(text)).strip()
+        found[i] = (text if thinking else without_thinking(text, i in opened)).strip()
     return found
 
 
@@ -153,7 +174,9 @@ class TrlReward:
         opponent_column: name of a column with responses to be compared with.
         seed: with the column `prompt_id`, decides who is shown first; as of the label run whose verdicts are shared.
         thinking: judge a completion with its `<think>...</think>` text. Else only what follows it is judged, as that is
-            what a user sees; a thought that was never closed leaves an empty response.
+            what a user sees; a thought that was never closed leaves an empty response. The same holds for opponents.
+        thought_opened: the chat template ends every prompt with `<think>`, so that a completion without `</think>` is
+            a thought that was cut off. Of prompts that are texts it is seen without being said.
         silent_calls: after so many calls in a row in which every question failed, `JudgeSilent` ends the training;
             None: never.
     """
@@ -174,17 +197,21 @@ class TrlReward:
         batch_size: int = 16,
         seed: int = 0,
         thinking: bool = False,
+        thought_opened: bool = False,
         silent_calls: int | None = 5,
         name: str = "judge",
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}: give 1 or more")
+        if isinstance(rubric, Rubric):
+            check_mode(rubric, mode)
         self.__name__ = name  # TRL logs rewards under it
         self._client, self._rubric, self._mode, self._language = client, rubric, mode, language
         self._compare, self._plan, self._group_size = compare, plan, group_size
         self._reference, self._opponent = reference_column, opponent_column
         self._strategy = strategy or JudgeStrategy(combine="mean")
-        self._batch_size, self._seed, self._thinking = batch_size, seed, thinking
+        self._batch_size, self._seed = batch_size, seed
+        self._thinking, self._thought_opened = thinking, thought_opened
         self._silent_calls, self._silent = silent_calls, 0
 
     async def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -209,7 +236,8 @@ class TrlReward:
         """The rewards with what is known of them; raises as `__call__`, but never for silence."""
         begun = time.monotonic()
         found = Measured([None] * len(completions))
-        texts = completion_texts(completions, self._thinking)
+        opened = {i for i, prompt in enumerate(prompts) if self._thought_opened or _opens_a_thought(prompt)}
+        texts = completion_texts(completions, self._thinking, opened)
         read: dict[int, str | list[Message]] = {}
         for i in list(texts):
             try:
@@ -257,7 +285,8 @@ class TrlReward:
     ) -> None:
         if self._opponent not in columns:
             raise ValueError(f"there is no column {self._opponent!r} with responses to compare with: name another one")
-        opponents = {i: _content(columns[self._opponent][i]).strip() for i in read}
+        said = {i: _content(columns[self._opponent][i]) for i in read}
+        opponents = {i: (text if self._thinking else without_thinking(text)).strip() for i, text in said.items()}
         equal = -1  # the opponent's place in its pair
         pairs = {i: self._pairs({i: texts[i], equal: opponents[i]}, {**read, equal: read[i]}, columns, i) for i in read}
         asked = {i: own[0] for i, own in pairs.items() if own}
