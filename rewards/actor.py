@@ -15,13 +15,13 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mr3.inference.engine import HostDied
 from mr3.inference.session import NAMESPACE
-from mr3.inference.watched import PING, START_S, Watched
+from mr3.inference.watched import PING, START_S, Lives, Watched
 from mr3.judging.config import JudgeConfig
 from mr3.records import Verdict
 from rewards.model import RewardModel
@@ -109,8 +109,8 @@ class _Replica:
     """One actor. After a death it rests, longer each time, so that one that can't come back leaves work to others."""
 
     actor: Watched
+    lives: Lives = field(default_factory=Lives)
     busy: int = 0
-    deaths: int = 0
     deaths_in_a_row: int = 0
     rests_until: float = 0.0
 
@@ -137,7 +137,7 @@ class ActorJudge:
     new: int = 0
     new_tokens: int = 0
     deaths: int = 0
-    """Times that a replica died or froze, however many calls it held."""
+    """Times that a replica died or froze, whatever number of calls it had."""
     _store: Any = None
     _in_a_row: int = 0
 
@@ -173,8 +173,8 @@ class ActorJudge:
         last = "it was never asked"
         while (left := ends - time.monotonic()) > 0:
             replica = min(self.replicas, key=_Replica.order)
-            before = replica.deaths
             replica.busy += 1
+            life = replica.lives.now
             try:
                 async with asyncio.timeout(left):
                     found, new, tokens = await replica.actor.call("judge", sent, strategy.model_dump(mode="json"))
@@ -187,7 +187,7 @@ class ActorJudge:
                 break
             except HostDied as error:
                 last = str(error)
-                if replica.deaths == before:  # else another call has told of this death: all in flight see the same one
+                if replica.lives.ended(life):
                     replica.died()
                     self.deaths += 1
                     self._in_a_row += 1

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-from mr3.inference.store import Store
+from mr3.inference.store import Attempt, Store
 
 
 def dead_pid() -> int:
@@ -20,11 +20,11 @@ def dead_pid() -> int:
     return done.pid
 
 
-def died(folder: Path, ids: Sequence[str], alone: bool = False, run: str | None = None) -> str:
+def died(folder: Path, ids: Sequence[str], alone: bool = False, run: str | None = None, in_stage: bool = False) -> str:
     """A process of a run that died with these ids at its engine; returns the run."""
     store = Store(folder, run)
     name = store.open_run()
-    store.claim(ids, alone)
+    store.claim(ids, Attempt(alone, in_stage=in_stage))
     record = folder / "owners" / f"{store._marks.owner}.json"
     store._marks._stop.set()  # type: ignore[union-attr]
     record.write_text(json.dumps({**json.loads(record.read_text()), "pid": dead_pid()}))

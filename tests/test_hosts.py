@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
-from mr3.inference.hosts import EngineCache, engine_key
+from mr3.inference.hosts import _LAPSE_S, EngineCache, Turns, engine_key
 
 BASE = str(Path(__file__).parent.parent / "mr3" / "nano" / "base")
 
@@ -50,6 +50,23 @@ def test_an_engine_at_work_is_never_closed() -> None:
     cache.give("b")
     take(cache, "c")
     assert one.closed and two.closed and len(cache) == 1
+
+
+def test_a_shared_engine_is_for_many_or_for_one() -> None:
+    now = [0.0]
+    turns = Turns(lambda: now[0])
+    with turns.inside(None):
+        assert turns.open_to(None) and not turns.enter("a"), "somebody is in"
+        assert not turns.open_to(None), "and nobody comes in before who wants to be alone"
+    assert turns.enter("a") and turns.open_to("a") and not turns.open_to(None) and not turns.enter("b")
+    turns.leave("a")
+    assert not turns.open_to("a") and not turns.open_to(None) and turns.enter("b")
+    with turns.inside("b"):
+        now[0] += 10 * _LAPSE_S
+        assert not turns.open_to(None), "however long it takes"
+    assert not turns.open_to(None)
+    now[0] += 2 * _LAPSE_S
+    assert turns.open_to(None) and not turns.open_to("b"), "who is not heard of any more keeps nobody out"
 
 
 def test_new_weights_are_another_engine(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_dead_engine_ends_the_process(tmp_path: Path, monkeypatch: pytest.Monk
         raise SystemExit(code)
 
     monkeypatch.setattr("mr3.inference.stored_work.os._exit", leave)
-    monkeypatch.setattr("mr3.judging.desk.in_actor", lambda: True)
+    monkeypatch.setattr("mr3.inference.hosts.in_actor", lambda: True)
     with pytest.raises(SystemExit) as left:
         ask(worker(tmp_path, ScriptedEngine(dead)), group_row("g", [dump(pair())]))
     assert left.value.code == 1

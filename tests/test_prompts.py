@@ -326,3 +326,14 @@ def test_profiles_and_strategies_are_named(templates: Templates) -> None:
         render(task_of("pairwise"), "mr3-train")
     with pytest.raises(ValueError, match="knows only the strategy eng-eng"):
         render(task_of("pairwise"), "compact", "tgt-tgt")
+
+
+def test_a_compact_prompt_does_not_depend_on_what_was_rendered_before() -> None:
+    def shown(*levels: str) -> str:
+        rubric = {"levels": {level: f"level {level}" for level in levels}}
+        row = {"id": "t", "mode": "pointwise", "input": "q", "responses": ["x"], "language": "en", "rubric": rubric}
+        return render(Task.model_validate(row), "compact").system
+
+    down, up = shown("3", "2", "1"), shown("1", "2", "3")
+    assert '"score": "3 | 2 | 1"' in down and '"score": "1 | 2 | 3"' in up
+    assert up.index("level 1") < up.index("level 3")

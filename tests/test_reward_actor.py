@@ -223,12 +223,21 @@ def test_a_death_is_asked_again_and_the_work_is_spread(monkeypatch: pytest.Monke
     assert max(first.sizes + second.sizes) <= 3
 
 
+def test_calls_that_are_lost_together_are_one_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rewards.actor._AGAIN_S", 0.0)
+    dies_once = Fragile(*range(1, 31))
+    judge = asking(dies_once)
+    results = run(lambda: judge.judge_batch([TASK] * 30, batch_size=1))
+    assert [r.score for r in results] == [1.0] * 30 and dies_once.calls == 60
+    assert judge.deaths == 1 and judge.replicas[0].deaths_in_a_row == 0
+
+
 def test_a_replica_that_can_not_come_back_leaves_the_work_to_others() -> None:
     dead, alive = Fragile(-1), Fragile()
     judge = asking(dead, alive)
     for _ in range(30):
         assert [r.score for r in run(lambda: judge.judge_batch([TASK] * 4, batch_size=1))] == [1.0] * 4
-    assert 1 <= judge.deaths <= dead.calls <= 6
+    assert 1 <= judge.deaths <= 6 and dead.calls <= 2 * judge.deaths
 
 
 def test_a_death_that_ends_many_calls_is_one_death(monkeypatch: pytest.MonkeyPatch) -> None:

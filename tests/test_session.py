@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -64,3 +66,23 @@ def test_a_shutdown_that_hangs_is_left(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 def test_the_drivers_process_is_no_actor() -> None:
     assert not session.in_actor()
+
+
+def test_ray_datas_traces_are_in_its_log_and_not_on_the_screen() -> None:
+    code = """
+import logging
+import ray.data
+from ray.data.exceptions import omit_traceback_stdout
+from mr3.inference.session import keep_traces_off_screen
+keep_traces_off_screen()
+def fails():
+    raise RuntimeError("the actor is gone")
+try:
+    omit_traceback_stdout(fails)()
+except RuntimeError:
+    logging.getLogger("ray.data.some.part").warning("no resources", exc_info=True)
+    logging.getLogger("ray.data.some.part").warning("the store is full")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout + done.stderr
+    assert "the store is full" in said and "Traceback" not in said and "Exception occurred" not in said

@@ -99,7 +99,7 @@ def test_a_death_is_the_mark_of_a_dead_process_of_the_same_run(tmp_path: Path) -
     died(tmp_path, ["b"], alone=True, run=run)
     other = died(tmp_path, ["a", "of another run"])
     worker = Store(tmp_path, run)
-    expected = {"a": Deaths(2, 1, 0), "b": Deaths(3, 2, 1)}
+    expected = {"a": Deaths(2, 1, 0, 0, True), "b": Deaths(3, 2, 1, 0, True)}
     assert worker.deaths() == expected, "neither marks of the living count, nor those of other runs"
     another = Store(tmp_path)
     another.open_run()

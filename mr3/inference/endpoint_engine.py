@@ -15,6 +15,7 @@ class EndpointEngine:
     """`/v1/completions` of a server at `config.url`; the key is read from OPENAI_API_KEY."""
 
     takes_text = True
+    elsewhere = True
 
     def __init__(self, config: EngineConfig) -> None:
         from openai import AsyncOpenAI

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from mr3.inference.engine import Completion, EngineConfig, Request
-from mr3.inference.hosts import open_engine
-from mr3.inference.session import in_actor
+from mr3.inference.hosts import open_engine, stored_work
 from mr3.inference.store import Store
-from mr3.inference.stored_work import Made, StoredWork
+from mr3.inference.stored_work import Made
 from mr3.records import stable_hash
 
 _PASSING = ("failed", "timed_out")
@@ -30,7 +29,7 @@ class GenerateWorker:
     def __init__(self, engine: EngineConfig, model_key: str, store: str, run: str | None = None) -> None:
         self.engine = open_engine(engine)
         self._key = model_key
-        self._work = StoredWork[Request](Store(store, run), self, ends_process=in_actor())
+        self._work = stored_work(Store(store, run), self, self.engine)
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of groups."""

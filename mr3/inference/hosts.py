@@ -9,21 +9,31 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+import time
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mr3.importing import load_named
 from mr3.inference.bounds import BoundedEngine
-from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, Request
-from mr3.inference.session import NAMESPACE
+from mr3.inference.engine import Completion, Engine, EngineConfig, EngineDead, HostDied, Request
+from mr3.inference.session import NAMESPACE, in_actor
+from mr3.inference.store import Store
+from mr3.inference.stored_work import Maker, StoredWork
 from mr3.inference.watched import PING, Watched
 from mr3.records import stable_hash
 
 _PREFIX = "engine-host-"
 KEPT = 2
 """Engines that one host keeps, so that two policies can be compared, or two judges."""
+_ASK_AGAIN_S = 0.2
+_LAPSE_S = 30.0
+"""Who wants to be alone with an engine, or is, and is not heard of for so long, has ended or is frozen."""
+Item = TypeVar("Item")
 
 
 def _stamp(model: str | None) -> list[tuple[str, int, int]]:
@@ -72,32 +82,103 @@ class EngineCache:
         gc.collect()
 
 
+class Turns:
+    """Who may go to an engine that several processes share: any number together, or one alone.
+
+    Nobody waits here: who may not go in is told so, and asks again. So whoever loses the process knows whether its
+    requests were in. A wish to be alone keeps newcomers out; wishes and turns that nobody uses lapse.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._inside: Counter[str | None] = Counter()
+        self._seen: dict[str, float] = {}
+        self._alone: str | None = None
+
+    def _lapse(self) -> None:
+        now = self._clock()
+        self._seen = {t: at for t, at in self._seen.items() if self._inside[t] or now - at < _LAPSE_S}
+        if self._alone not in self._seen:
+            self._alone = None
+
+    def enter(self, turn: str) -> bool:
+        """Whether this caller is alone from now on, until it leaves."""
+        self._seen[turn] = self._clock()
+        self._lapse()
+        if self._alone is None and not self._inside.total():
+            self._alone = turn
+        return self._alone == turn
+
+    def leave(self, turn: str) -> None:
+        """It is done, or has given up waiting."""
+        self._seen.pop(turn, None)
+        self._lapse()
+
+    def open_to(self, turn: str | None) -> bool:
+        """Whether requests of this turn (None: of no turn) may go in now."""
+        self._lapse()
+        return not self._seen if turn is None else self._alone == turn
+
+    @contextmanager
+    def inside(self, turn: str | None) -> Iterator[None]:
+        """While requests are in."""
+        self._inside[turn] += 1
+        try:
+            yield
+        finally:
+            self._inside[turn] -= 1
+            if turn in self._seen:
+                self._seen[turn] = self._clock()
+
+
 class EngineHost:
     """The actor's class."""
 
     def __init__(self) -> None:
         self._engines = EngineCache(_engine_here)
         self._building = asyncio.Lock()
+        self._turns = Turns()
 
     def ping(self) -> None:
         """A sign of life, from a thread that engines don't block."""
 
-    async def generate(self, key: str, config: EngineConfig, requests: list[Request]) -> list[Completion]:
-        """As the engine does; a dead engine ends the process, so that Ray replaces the actor."""
-        async with self._building:
-            engine = self._engines.take(key, config)
-        try:
-            return await engine.generate(requests)
-        except EngineDead:
-            os._exit(1)
-        finally:
-            self._engines.give(key)
+    async def enter(self, turn: str) -> bool:
+        """Whether the engine is this caller's alone now; if not, ask again."""
+        return self._turns.enter(turn)
+
+    async def leave(self, turn: str) -> None:
+        """The engine is everybody's again."""
+        self._turns.leave(turn)
+
+    async def generate(
+        self, key: str, config: EngineConfig, requests: list[Request], turn: str | None = None
+    ) -> list[Completion] | None:
+        """As the engine does; a dead engine ends the process, so that Ray replaces the actor.
+
+        Returns None where somebody else is, or wants to be, alone with the engine: ask again.
+        """
+        if not self._turns.open_to(turn):
+            return None
+        with self._turns.inside(turn):
+            async with self._building:
+                engine = self._engines.take(key, config)
+            try:
+                return await engine.generate(requests)
+            except EngineDead:
+                os._exit(1)
+            finally:
+                self._engines.give(key)
+
+
+_TURN: ContextVar[str | None] = ContextVar("turn", default=None)
+"""Under which turn requests go to a host that others share."""
 
 
 class RemoteEngine:
     """An engine in a host; a host that dies or freezes is replaced, and its callers hear of it."""
 
     takes_text = False
+    elsewhere = True
 
     def __init__(self, handle: Any, config: EngineConfig, silence_s: float, own: bool = False) -> None:
         self._host, self._config, self._own = Watched(handle, "the process of the engine", silence_s), config, own
@@ -110,8 +191,56 @@ class RemoteEngine:
             HostDied: when the host died with the requests, or froze.
             ValueError: when the engine refuses its settings.
         """
-        answers: list[Completion] = await self._host.call("generate", self._key, self._config, list(requests))
-        return answers
+        turn = _TURN.get()
+        while True:
+            answers: list[Completion] | None = await self._host.call(
+                "generate", self._key, self._config, list(requests), turn
+            )
+            if answers is not None:
+                return answers
+            if turn is None:
+                await asyncio.sleep(_ASK_AGAIN_S)
+            else:  # it lapsed, or the host is a new one
+                await self._enter(turn)
+
+    @asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Nobody else's requests are at the engine meanwhile: what dies now, dies of ours.
+
+        Raises:
+            HostDied: on the way in, when the host died without having said that we must wait: of nothing of ours.
+        """
+        if self._own:
+            yield
+            return
+        turn = uuid.uuid4().hex
+        try:
+            await self._enter(turn)
+            before = _TURN.set(turn)
+            try:
+                yield
+            finally:
+                _TURN.reset(before)
+        except HostDied:
+            raise  # and its turns are gone with it
+        except BaseException:
+            self._host.tell("leave", turn)
+            raise
+        else:
+            self._host.tell("leave", turn)
+
+    async def _enter(self, turn: str) -> None:
+        waits = False
+        while True:
+            try:
+                if await self._host.call("enter", turn):
+                    return
+                waits = True
+            except HostDied:
+                if not waits:
+                    raise
+                waits = False  # it died of somebody else's requests
+            await asyncio.sleep(_ASK_AGAIN_S)
 
     def close(self) -> None:
         """A host that others share stays for them."""
@@ -169,3 +298,11 @@ def open_engine(config: EngineConfig) -> Engine:
 
         return EndpointEngine(config)
     return _engine_here(config) if config.host is None else hosted_engine(config)
+
+
+def stored_work(store: Store, maker: Maker[Item], engine: Engine) -> StoredWork[Item]:
+    """Work through the store that is made with this engine: what its death means follows from where it lives."""
+    actor = in_actor()
+    alone = engine.alone if isinstance(engine, RemoteEngine) else nullcontext
+    in_stage = not actor and not getattr(engine, "elsewhere", False)
+    return StoredWork(store, maker, ends_process=actor, in_stage=in_stage, alone=alone)

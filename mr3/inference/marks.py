@@ -2,6 +2,9 @@
 
 A mark says which ids are with an engine. The mark of a process that beats is a claim, which other runs wait for; the
 mark of a dead process of the same run is a death with these ids; all others are swept by the next run.
+
+A death that a living process has seen is kept for all runs, until its ids are stored: the mark is moved to `deaths/`.
+So is what a stage left that died without a word, with an engine in its own process: nobody else could remember it.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ import platform
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -33,11 +36,44 @@ Order = tuple[int, str]
 
 @dataclass
 class Deaths:
-    """How many engines died with an id: in all, with nothing beside its group, and with nothing beside itself."""
+    """How many engines died with an id: in all, with nothing beside its group, and with nothing beside itself.
+
+    Attributes:
+        proven: those of `single` that were known to work, as they had answered something before.
+        of_run: whether this run has seen one of them.
+    """
 
     all: int = 0
     alone: int = 0
     single: int = 0
+    proven: int = 0
+    of_run: bool = False
+
+    def count(self, alone: bool, ids: int, proven: bool, of_run: bool = True) -> None:
+        """One more, with `ids` at the engine."""
+        self.all += 1
+        self.alone += alone
+        self.single += alone and ids == 1
+        self.proven += alone and ids == 1 and proven
+        self.of_run |= of_run
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How ids are given to an engine.
+
+    Args:
+        alone: with nothing beside them.
+        proven: the engine is known to work.
+        in_stage: it lives in the process of a stage, and dies with it; nobody replaces that one.
+    """
+
+    alone: bool = False
+    proven: bool = False
+    in_stage: bool = False
+
+
+BESIDE_OTHERS = Attempt()
 
 
 def _namespace() -> str:
@@ -78,8 +114,8 @@ class Marks:
     def __init__(self, folder: Path, run: str | None) -> None:
         self.owner = _name()
         self.run = run or self.owner
-        self._marks, self._owners = folder / "marks", folder / "owners"
-        for path in (self._marks, self._owners):
+        self._marks, self._owners, self._deaths = folder / "marks", folder / "owners", folder / "deaths"
+        for path in (self._marks, self._owners, self._deaths):
             path.mkdir(exist_ok=True)
         self._record = json.dumps(
             {"run": self.run, "machine": machine(), "pid": os.getpid(), "born": _born(os.getpid())}
@@ -147,16 +183,33 @@ class Marks:
 
     # Marks.
 
-    def start(self, ids: Sequence[str], alone: bool) -> Path:
-        """Claim ids and mark them as given to an engine, with others beside them or alone."""
+    def start(self, ids: Sequence[str], given: Attempt) -> Path:
+        """Claim ids and mark them as given to an engine."""
         self.live()
         mark = self._marks / f"{self.run}.{self.owner}.{next(self._count):08d}.json"
-        write_whole(mark, json.dumps({"alone": alone, "ids": list(ids)}).encode(), sync=False)
+        write_whole(mark, json.dumps({"ids": list(ids), **asdict(given)}).encode(), sync=False)
         return mark
 
-    def _all(self) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
+    def died(self, mark: Path) -> None:
+        """The engine died with what is marked: remember it, for all runs."""
+        with contextlib.suppress(FileNotFoundError):  # swept by others, to whom we were frozen
+            mark.rename(self._deaths / mark.name)
+
+    def remembered(self) -> Iterator[tuple[Path, list[str]]]:
+        """The deaths that are kept: their files, and the ids."""
+        for _, _, entry in self._all(self._deaths):
+            mark = _load(Path(entry.path)) or {"ids": []}
+            yield Path(entry.path), mark["ids"]
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Away with the deaths of nothing but one of these ids."""
+        for file, dead in list(self.remembered()):
+            if len(dead) == 1 and dead[0] in ids:
+                _remove(file)
+
+    def _all(self, folder: Path | None = None) -> Iterator[tuple[str, str, os.DirEntry[str]]]:
         """(run, owner, file) of every mark."""
-        with os.scandir(self._marks) as entries:
+        with os.scandir(folder or self._marks) as entries:
             for entry in entries:
                 words = entry.name.split(".")
                 if len(words) == 4 and words[3] == "json":
@@ -184,26 +237,28 @@ class Marks:
         return found
 
     def deaths(self) -> dict[str, Deaths]:
-        """What engines of this run that died had with them, by id."""
+        """What engines that died had with them, by id: those of this run, and those that are kept."""
         found: dict[str, Deaths] = {}
         dead: dict[str, bool] = {self.owner: False}
-        for run, owner, entry in sorted(self._all(), key=lambda mark: mark[2].name):
+        files = [(run, Path(entry.path)) for run, _, entry in self._all(self._deaths)]
+        for run, owner, entry in self._all():
             if run != self.run:
                 continue
             if owner not in dead:
                 dead[owner] = self._dead(owner)
-            if not dead[owner]:
-                continue
-            mark = _load(Path(entry.path)) or {"alone": False, "ids": []}
-            for key in mark["ids"]:
-                deaths = found.setdefault(key, Deaths())
-                deaths.all += 1
-                deaths.alone += mark["alone"]
-                deaths.single += mark["alone"] and len(mark["ids"]) == 1
+            if dead[owner]:
+                files.append((run, Path(entry.path)))
+        for run, file in sorted(files, key=lambda death: death[1].name):
+            mark = _load(file) or {"alone": False, "ids": []}
+            ids = mark["ids"]
+            for key in ids:
+                found.setdefault(key, Deaths()).count(
+                    mark["alone"], len(ids), mark.get("proven", False), run == self.run
+                )
         return found
 
     def sweep(self) -> None:
-        """Take away what dead processes of dead runs left."""
+        """Take away what dead processes of dead runs left; what was with an engine in a stage's own process is kept."""
         over: dict[str, bool] = {}
 
         def is_over(owner: str) -> bool:
@@ -213,7 +268,11 @@ class Marks:
 
         for run, owner, entry in list(self._all()):
             if is_over(run) and is_over(owner):
-                _remove(Path(entry.path))
+                mark = _load(Path(entry.path)) or {}
+                if mark.get("in_stage", False):
+                    self.died(Path(entry.path))
+                else:
+                    _remove(Path(entry.path))
         for file in list(self._owners.glob("*.json")):
             record = _load(file)
             if is_over(file.stem) and (record is None or is_over(record["run"])):

@@ -66,6 +66,18 @@ def _start(cpus: int, settings: dict[str, Any]) -> None:
             ray.shutdown()
 
 
+def _is_for_users(record: logging.LogRecord) -> bool:
+    """Whether Ray Data says what our own message does not: not its traces, and not its call for issue reports."""
+    return record.exc_info is None and record.name != "ray.data.exceptions"
+
+
+def keep_traces_off_screen() -> None:
+    """What ends a run is one message of ours. Ray Data's traces of it go to its log file, in the session's folder."""
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.addFilter(_is_for_users)
+
+
 @contextmanager
 def ray_session(cpus: int | None = None) -> Iterator[str]:
     """Yield the session's address.
@@ -99,6 +111,7 @@ def ray_session(cpus: int | None = None) -> Iterator[str]:
     context.target_max_block_size = BLOCK_BYTES
     context.memory_usage_poll_interval_s = None  # else a thread per task that reads the process's memory maps
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    keep_traces_off_screen()
     lost = False
     try:
         yield ray.get_runtime_context().gcs_address

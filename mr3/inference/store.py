@@ -10,7 +10,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,10 +19,10 @@ from typing import TypeVar
 
 from mr3.files import clock_of, disk_trouble
 from mr3.inference.index import BrokenIndex, Index
-from mr3.inference.marks import Deaths, Marks
+from mr3.inference.marks import BESIDE_OTHERS, Attempt, Deaths, Marks
 from mr3.inference.parts import PartLog, open_folder
 
-__all__ = ["Claim", "Deaths", "Store"]
+__all__ = ["Attempt", "Claim", "Deaths", "Store"]
 _STALE_SECONDS = 3_600
 _CACHED_PARTS = 64
 T = TypeVar("T")
@@ -88,7 +88,14 @@ class Store:
         with self._trouble():
             self._marks.sweep()
             self._sweep()
-        return self.catch_up()
+        found = self.catch_up()
+        for file, ids in list(self._marks.remembered()):
+            if self._indexed(partial(self._knows, ids)):
+                self.end(file)  # whatever killed that engine, no id of it is asked for again
+        return found
+
+    def _knows(self, ids: Sequence[str]) -> bool:
+        return sum(map(len, self._index.find(ids).values())) == len(set(ids))
 
     def _sweep(self) -> None:
         """Take away what kills left half written; young files may be another process's."""
@@ -233,19 +240,19 @@ class Store:
             self._marks.live()
         return self._marks.run
 
-    def claim(self, ids: Sequence[str], alone: bool = False) -> Claim:
-        """Mark ids as given to an engine, with others beside them or alone: those that nobody else has.
+    def claim(self, ids: Sequence[str], given: Attempt = BESIDE_OTHERS) -> Claim:
+        """Mark ids as given to an engine: those that nobody else has.
 
         End the claim's `mark` when the engine has answered: what is marked when a process dies, died with it.
         """
         with self._lock, self._trouble():
-            mark = self._marks.start(ids, alone)
+            mark = self._marks.start(ids, given)
             # In this order: who is done stores before it takes its mark away.
             held = self._marks.held(mark)
             stored = self.lookup(ids)
             mine = frozenset(ids) - held - stored.keys()
             if len(mine) < len(set(ids)):
-                first, mark = mark, self._marks.start([i for i in ids if i in mine], alone)
+                first, mark = mark, self._marks.start([i for i in ids if i in mine], given)
                 self.end(first)
         return Claim(mark, mine, stored)
 
@@ -254,12 +261,22 @@ class Store:
         with self._trouble():
             mark.unlink(missing_ok=True)
 
+    def died(self, mark: Path) -> None:
+        """The engine died with what is marked, and this process lives: remember it, for all runs."""
+        with self._trouble():
+            self._marks.died(mark)
+
+    def forget(self, ids: Collection[str]) -> None:
+        """These ids had their answers: that they killed engines alone counts no more."""
+        with self._trouble():
+            self._marks.forget(ids)
+
     def held(self, ids: Iterable[str]) -> set[str]:
         """Which of the ids living processes of other runs are making."""
         with self._lock, self._trouble():
             return self._marks.held() & set(ids)
 
     def deaths(self) -> dict[str, Deaths]:
-        """What the engines of this run that died had with them, by id."""
+        """What engines that died had with them, by id: those of this run, and those that are remembered."""
         with self._lock, self._trouble():
             return self._marks.deaths()

@@ -5,8 +5,9 @@ again, so are its parts (about the square root of their number each), and last t
 killed two engines alone is given up instead of killing another. So a machine that was taken away costs a batch one run
 alone, and an item that kills engines is found in five deaths.
 
-Where the engine is in this process, the process ends with it: Ray starts another and retries the whole batch, and the
-marks in the store tell what was with the dead one. Where it is in a host, the host alone is replaced.
+Where the engine is in an actor's process, that ends with it: Ray starts another and retries the whole batch, and the
+marks in the store tell what was with the dead one. Where it is in a host, the host alone is replaced. Where it is in
+the stage's own process, the stage ends, and the store remembers the death for the next start of the command.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import logging
 import math
 import os
 from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from mr3.inference.engine import EngineDead, HostDied
-from mr3.inference.store import Deaths, Store
+from mr3.inference.store import Attempt, Deaths, Store
+from mr3.inference.watched import Lives
 
 log = logging.getLogger("mr3.inference")
 Item = TypeVar("Item")
@@ -138,12 +141,24 @@ class StoredWork(Generic[Item]):
 
     Args:
         ends_process: whether this process exists to be replaced with its engine, as a Ray actor does.
+        in_stage: the engine lives in this process, which nobody replaces.
+        alone: entered while items are tried with nothing beside them; where several processes share an engine, it keeps
+            the others out. What raises HostDied in there, and not on the way in, died with these items.
     """
 
-    def __init__(self, store: Store, maker: Maker[Item], ends_process: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        maker: Maker[Item],
+        ends_process: bool,
+        in_stage: bool = False,
+        alone: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+    ) -> None:
         self._store, self._maker, self._ends_process = store, maker, ends_process
+        self._in_stage, self._alone = in_stage, alone
         self._store.catch_up()  # a process that replaces a dead one must see what that one had stored
         self._deaths = store.deaths()
+        self._lives = Lives()
         self._deaths_in_a_row = 0
         self._answered = False
         self._gate = Gate()
@@ -160,7 +175,7 @@ class StoredWork(Generic[Item]):
         found = {i: self._recent[i] for i in wanted if i in self._recent}
         found |= self._store.lookup([i for i in wanted if i not in found])
         # What was with an engine that died, and is stored now, was answered by a later one of this run.
-        self._answered = self._answered or any(i in self._deaths for i in found)
+        self._answered = self._answered or any(i in self._deaths and self._deaths[i].of_run for i in found)
         waited = {self._flying[i] for i in wanted if i not in found and i in self._flying}
         mine = {i: item for i, item in wanted.items() if i not in found and i not in self._flying}
         own: Task | None = None
@@ -192,9 +207,8 @@ class StoredWork(Generic[Item]):
         while left := {i: item for i, item in missing.items() if i not in batch.results}:
             try:
                 await self._make_missing(left, batch)
-            except HostDied as error:
-                self._replaced(error)
-                continue
+            except HostDied:
+                continue  # another one takes its place
             if held := [i for i in missing if i not in batch.results]:
                 batch.results |= await self._of_others(held)
                 deaths = self._store.deaths()  # one of this run's may be why nobody stored them
@@ -234,43 +248,58 @@ class StoredWork(Generic[Item]):
         So where processes are killed from outside, again and again, it is not the same item each time.
         """
         by_deaths: dict[int, list[str]] = {}
-        killers = []
+        last = []
         for i in sorted(suspects, key=lambda i: self._deaths[i].single):
             deaths = self._deaths[i]
             if deaths.single >= DEATHS_ALONE:
-                killers.append(i)
+                last.append(i)
             else:
                 by_deaths.setdefault(min(deaths.alone, 2), []).append(i)
         for alone, group in by_deaths.items():
             size = (len(group), math.isqrt(len(group) - 1) + 1, 1)[alone]
             for begin in range(0, len(group), size):
                 await self._make({i: suspects[i] for i in group[begin : begin + size]}, True, batch)
-        for i in killers:
+        for i in last:
+            deaths = self._deaths[i]
+            if self._answered and not deaths.proven:  # perhaps all engines were broken then, and this one is not
+                await self._make({i: suspects[i]}, True, batch)
+                continue
             reason = f"engines died on this row, {DEATHS_ALONE} of them with nothing beside it"
-            text = self._maker.give_up(suspects[i], reason, self._deaths[i].all)
-            # Kept although the engine failed: what kills engines is never tried again. Where none has answered
-            # anything, it may be no row's fault, and the next run tries again.
-            await self._keep({i: Made(text, lasting=self._answered)}, batch)
+            text = self._maker.give_up(suspects[i], reason, deaths.all)
+            # Kept although the engine failed: what kills engines that work is never tried again. Where none has
+            # answered anything, it may be no row's fault, and the next run tries again.
+            await self._keep({i: Made(text, lasting=deaths.proven > 0)}, batch)
 
     async def _make(self, group: Mapping[str, Item], alone: bool, batch: Batch) -> None:
         """Make those of a group that no other run is making."""
-        claim = self._store.claim(list(group), alone)
+        proven, life = self._answered, self._lives.now
+        claim = self._store.claim(list(group), Attempt(alone, proven, self._in_stage))
         batch.results |= claim.stored
         mine = {i: item for i, item in group.items() if i in claim.mine}
         try:
             if mine:
-                deaths = [self._deaths[i].all if i in self._deaths else 0 for i in mine]
-                results = await self._maker.make(list(mine.values()), deaths)
+                async with self._alone() if alone else nullcontext():
+                    results = await self._with_engine(mine, Attempt(alone, proven), claim.mark)
                 await self._keep(dict(zip(mine, results, strict=True)), batch)
                 self._deaths_in_a_row, self._answered = 0, True
-        except HostDied:
-            self._count_death(mine, alone)
+        except HostDied as error:
+            self._replaced(error, life)
             raise
-        except EngineDead as error:
-            self._end_process(error)
         finally:
             # Where the process ends, the mark stays, and says what was with an engine that died.
             self._store.end(claim.mark)
+
+    async def _with_engine(self, mine: Mapping[str, Item], given: Attempt, mark: Path) -> list[Made]:
+        deaths = [self._deaths[i].all if i in self._deaths else 0 for i in mine]
+        try:
+            return await self._maker.make(list(mine.values()), deaths)
+        except HostDied:
+            for i in mine:
+                self._deaths.setdefault(i, Deaths()).count(given.alone, len(mine), given.proven)
+            self._store.died(mark)
+            raise
+        except EngineDead as error:
+            self._end_process(error, mark)
 
     async def _keep(self, results: Mapping[str, Made], batch: Batch) -> None:
         """Store results, and answer with what the store says of them: another run may have been first."""
@@ -282,24 +311,22 @@ class StoredWork(Generic[Item]):
             others |= await asyncio.to_thread(self._store.lookup, [i for i in texts if i not in lasting])
         batch.results |= {**texts, **others}
         batch.made |= {i: i in others for i in texts}
-        for i in results:
-            self._deaths.pop(i, None)
+        if any([self._deaths.pop(i, None) for i in results]):
+            await asyncio.to_thread(self._store.forget, frozenset(results))
 
-    def _count_death(self, group: Mapping[str, Item], alone: bool) -> None:
-        for i in group:
-            deaths = self._deaths.setdefault(i, Deaths())
-            deaths.all += 1
-            deaths.alone += alone
-            deaths.single += alone and len(group) == 1
-
-    def _replaced(self, error: HostDied) -> None:
-        self._deaths_in_a_row += 1
-        log.warning("%s; its rows are tried again", error)
+    def _replaced(self, error: HostDied, life: int) -> None:
+        if self._lives.ended(life):
+            self._deaths_in_a_row += 1
+            log.warning("%s; its rows are tried again", error)
         if self._deaths_in_a_row >= MOST_DEATHS:
             raise ValueError(f"{self._deaths_in_a_row} engines died one after the other without an answer: {error}")
 
-    def _end_process(self, error: EngineDead) -> NoReturn:
+    def _end_process(self, error: EngineDead, mark: Path) -> NoReturn:
         if self._ends_process:
             log.error("the engine died, and this process ends with it: %s", error)
             os._exit(1)  # only a new process gets a new engine; Ray starts one and retries the batch
-        raise ValueError(f"the engine died: {error}. What was answered is stored; the same command goes on") from error
+        self._store.died(mark)
+        raise ValueError(
+            f"the engine died: {error}. What was answered is stored; the same command goes on, tries what was with the "
+            "engine in smaller and smaller groups, and gives up a row that kills engines"
+        ) from error

@@ -25,6 +25,21 @@ async def _answer(call: Any) -> Any:
     return await call
 
 
+class Lives:
+    """The lives of one process, one after the other: calls that were lost with the same one are one death."""
+
+    def __init__(self) -> None:
+        self.now = 0
+        """The number of the present life: note it before a call."""
+
+    def ended(self, life: int) -> bool:
+        """A call that was begun in this life was lost with it. Returns whether that is news."""
+        if life != self.now:
+            return False
+        self.now += 1
+        return True
+
+
 class Watched:
     """An actor's handle.
 
@@ -93,6 +108,10 @@ class Watched:
 
     def _patience(self) -> float:
         return self._silence_s if self._started else max(self._silence_s, START_S)
+
+    def tell(self, method: str, *arguments: Any) -> None:
+        """Call a method, and wait for nothing."""
+        getattr(self._handle, method).remote(*arguments)
 
     def kill(self) -> None:
         """End it for good."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mr3.inference.session import in_actor
+from mr3.inference.hosts import stored_work
 from mr3.inference.store import Store
-from mr3.inference.stored_work import Answers, Made, StoredWork
+from mr3.inference.stored_work import Answers, Made
 from mr3.judging.judge import Judge, Prepared
 from mr3.records import Outcome, Verdict
 
@@ -19,7 +19,7 @@ class JudgeDesk:
 
     def __init__(self, judge: Judge, store: Store) -> None:
         self.judge = judge
-        self._work = StoredWork[Prepared](store, self, ends_process=in_actor())
+        self._work = stored_work(store, self, judge.engine)
 
     async def ask(self, prepared: Sequence[Prepared]) -> Answers:
         """The verdicts on all items, as JSON by id. Every new one is stored before it is returned.
