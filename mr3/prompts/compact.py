@@ -57,14 +57,15 @@ def _wanted(labels: tuple[str, ...]) -> str:
     return json.dumps({"explanation": "...", "score": neutralise(" | ".join(labels))}, ensure_ascii=False)
 
 
-_systems: OrderedDict[tuple[str, str | None, str], str] = OrderedDict()
+_systems: OrderedDict[tuple[str, str | None, str, tuple[str, ...]], str] = OrderedDict()
 _SYSTEMS, _SYSTEM_CHARS = 1024, 16_384
 """System messages that are kept, and how long one may be: a server's clients can send any number of any length."""
 
 
 def _system(task: Task) -> str:
     """The system message, which many tasks share."""
-    key = (task.mode, task.instruction, task.rubric.content_hash)
+    # The hash is the same whatever the order of the levels; the message shows them in it.
+    key = (task.mode, task.instruction, task.rubric.content_hash, tuple(task.rubric.levels))
     found = _systems.get(key)
     if found is not None:
         return found
