@@ -276,7 +276,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
     trainer.add_callback(Watch(history, config.guards, probe))
     try:
         result = trainer.train(resume_from_checkpoint=checkpoint)
-        if held_out and not (history.evaluations and history.evaluations[-1]["step"] == result.global_step):
+        if held_out:
             trainer.evaluate()
             trainer.tell_cost()
     finally:

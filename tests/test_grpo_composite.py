@@ -61,6 +61,18 @@ def test_normalised_leaves_out_what_is_unknown_and_pays_nothing_behind_a_gate() 
     assert found[0] is not None and found[0] > 0
 
 
+def test_what_is_followed_over_steps_is_the_weighted_mean_in_either_way() -> None:
+    """Normalised values have the mean 0 in every set, so no guard or probe could tell anything by them."""
+    texts = [answer(A), answer(B), answer(B), "no verdict"]
+    for right, said in ((1, texts), (3, [answer(A)] * 3 + [answer(B)])):
+        one, other = (
+            asyncio.run(Composite(open_terms({"correctness": 1.0}), how).score([[group(example(A), said)]]))[0][0]
+            for how in ("mean", "normalised")
+        )
+        assert one.rewards == other.rewards == one.compared and sum(v or 0.0 for v in other.rewards) == right
+        assert sum(v or 0.0 for v in other.compared) == pytest.approx(0.0) and other.compared != other.rewards
+
+
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=8), st.randoms())
 def test_what_is_not_measured_moves_no_other_reward(values: list[float | None], lot: Any) -> None:
     """A None beside the others: they have the rewards and advantages that they have without it."""
