@@ -191,6 +191,21 @@ def test_shared_prompts_change_neither_loss_nor_gradient(tmp_path: Path, monkeyp
     torch.testing.assert_close(gradient_a, gradient_b, atol=1e-5, rtol=1e-3)
 
 
+def test_shared_prompts_serve_the_reference_too(tmp_path: Path) -> None:
+    """With `beta` above 0 TRL keeps a reference, whose head computes log-probabilities alone."""
+    trainer = trainer_of(tmp_path, by_text, trl={"beta": 0.1})
+    trainer.train_dataset = Dataset.from_list([{"prompt": f"{i} " * 40, "row": i} for i in range(8)])
+    output = generated(trainer)
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    trainer.share_prompts = False
+    alone, _, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.ref_model, ids, mask, output["completion_ids"].size(1)
+    )
+    seen = output["completion_mask"] == 1
+    assert torch.allclose(output["ref_per_token_logps"][seen], alone[seen], atol=1e-4)
+
+
 def test_prompts_without_a_gradient_are_replaced_and_charged(tmp_path: Path) -> None:
     """Rows 0 to 3 have none; what takes their place has, and the batch that is trained on is TRL's in shape."""
     trainer = trainer_of(
