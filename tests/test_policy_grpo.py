@@ -224,6 +224,22 @@ def test_a_log_that_was_cut_off_goes_on_as_if_it_never_was(tmp_path: Path) -> No
         again.begin(str(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["[Verse 1] Continue this song", "[1, 2, 3]", "[]"])
+def test_a_prompt_may_begin_with_a_bracket(tmp_path: Path, text: str) -> None:
+    """Only a JSON list of turns is chat turns, for GRPO and for sampling alike."""
+    from dpo.sampling import read_prompts
+
+    turns = [{"role": "user", "content": "hello"}]
+    rows = [
+        {"prompt_id": "text", "prompt": text, "language": "en", "meta": "{}"},
+        {"prompt_id": "turns", "prompt": json.dumps(turns), "language": "en", "meta": "{}"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    wanted = [[{"role": "user", "content": text}], turns]
+    assert [row["prompt"] for row in read_rows(config(tmp_path))] == wanted
+    assert [prompt.messages for prompt in read_prompts(tmp_path / "prompts.parquet")] == wanted
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_generation_that_serves_two_steps_leaves_every_second_line(tmp_path: Path, first: int) -> None:
     """Records are counted, not steps: a file of every second record is not empty where the records' steps are odd."""
