@@ -15,6 +15,7 @@ from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
 from mr3.inference.identity import model_identity
 from mr3.inference.stream import StreamSettings
 from mr3.records import content_of, stable_hash
+from rewards.pools.rows import decoded_prompt
 
 
 class Generation(BaseModel):
@@ -56,8 +57,8 @@ def read_prompts(path: Path) -> list[Prompt]:
         raise ValueError(f"no prompts at {path}: make them with `mr3 data`, or give another path")
     found = []
     for row in pq.read_table(path).to_pylist():
-        text = row["prompt"]
-        messages = json.loads(text) if text.startswith("[") else [{"role": "user", "content": text}]
+        given = decoded_prompt(row["prompt"])
+        messages = [{"role": "user", "content": given}] if isinstance(given, str) else given
         found.append(Prompt(row["prompt_id"], messages, row["language"], json.loads(row.get("meta") or "{}")))
     if not found:
         raise ValueError(f"{path} holds no prompts")

@@ -27,9 +27,14 @@ EPSILON = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One group: the reward of each sample, and what each term said of it."""
+    """One group: the reward of each sample, the same as advantages are computed from, and what each term said of it.
+
+    `rewards` can be followed over steps. `compared` is only for comparing samples of one set: with `normalised` its
+    mean is 0 in every set, whatever the judge has learned.
+    """
 
     rewards: Values
+    compared: Values
     terms: Mapping[str, Values]
 
 
@@ -66,14 +71,22 @@ class Composite:
         for together in sets:
             rows = [next(values) for _ in together]
             joined = {name: [v for row in rows for v in row[name]] for name in self.terms}
-            rewards = iter(self.combine(joined))
+            rewards, compared = iter(self.combine(joined, "mean")), iter(self.combine(joined))
             scored.append(
-                [Scored([next(rewards) for _ in group.samples], row) for group, row in zip(together, rows, strict=True)]
+                [
+                    Scored([next(rewards) for _ in group.samples], [next(compared) for _ in group.samples], row)
+                    for group, row in zip(together, rows, strict=True)
+                ]
             )
         return scored
 
-    def combine(self, values: Mapping[str, Values]) -> Values:
-        """The rewards of one set, from what each term says of its samples."""
+    def combine(self, values: Mapping[str, Values], how: Combine | None = None) -> Values:
+        """The rewards of one set, from what each term says of its samples; None of the same samples in either way.
+
+        Args:
+            how: unset: the composite's own.
+        """
+        how = how or self.how
         count = len(next(iter(values.values())))
         passed = [self._gate(values, i) for i in range(count)]
         weighted = {name: term.weight for name, term in self.terms.items() if term.weight > 0}
@@ -88,10 +101,10 @@ class Composite:
         ]
         # What did not pass the gates earns nothing of any term.
         credit = {n: [cast("float", values[n][i]) if m else 0.0 for i, m in enumerate(measured)] for n in weighted}
-        if self.how == "normalised":
+        if how == "normalised":
             known = [m is not None for m in measured]
             credit = {n: _normalised(row, known) for n, row in credit.items()}
-        total = sum(weighted.values()) if self.how == "mean" else 1.0
+        total = sum(weighted.values()) if how == "mean" else 1.0
         return [
             None if m is None else sum(w * credit[n][i] for n, w in weighted.items()) / (total or 1.0)
             for i, m in enumerate(measured)

@@ -29,6 +29,7 @@ from grpo_experiments.trainer import BundleTrainer
 from grpo_experiments.watching import Watch, try_probes
 from mr3.compact_head import use_compact_head
 from mr3.judge_card import JudgeCard, load_card
+from mr3.parsing import format_named
 from mr3.training import (
     PlainProgress,
     last_checkpoint,
@@ -50,9 +51,17 @@ def card_of(config: GrpoConfig, model: str) -> JudgeCard:
     """The judge's card, with the user's copy of the published templates.
 
     Raises:
-        ValueError: where the model is no judge.
+        ValueError: where the model is no judge, or a reward term can't be measured on answers of its format.
     """
     card = load_card(model)
+    odds = ("label_probs", "blank_probs")
+    asking = [name for name, term in config.composite().terms.items() if term.wanted() & {*odds}]
+    if asking and not format_named(card.format).has_odds:
+        raise ValueError(
+            f"rewards.{asking[0]} reads the probabilities of scores at the place of the verdict, and answers of the "
+            f"format {card.format} have no such place: leave it out (correctness, or rubric_use over: completion, "
+            "need none)"
+        )
     return card if config.templates_dir is None else card.model_copy(update={"templates_dir": config.templates_dir})
 
 
@@ -276,7 +285,7 @@ def train(config: GrpoConfig, folder: Path, metrics: dict[str, Any], callbacks: 
     trainer.add_callback(Watch(history, config.guards, probe))
     try:
         result = trainer.train(resume_from_checkpoint=checkpoint)
-        if held_out and not (history.evaluations and history.evaluations[-1]["step"] == result.global_step):
+        if held_out:
             trainer.evaluate()
             trainer.tell_cost()
     finally:

@@ -52,6 +52,7 @@ class RewardLog:
                     "step": step,
                     "row": completion.row,
                     "reward": mark.reward,
+                    "reward_normalised": mark.normalised,
                     "truth": mark.truth,
                     "advantage": float(advantage),
                     **{f"term_{name}": mark.terms.get(name) for name in self._terms},
@@ -74,7 +75,7 @@ class RewardLog:
 def _table(rows: list[dict[str, Any]], numbers: Sequence[str]) -> pa.Table:
     """With numbers as numbers also where all are None."""
     table = pa.Table.from_pylist(rows)
-    for name in ("reward", "truth", *numbers):
+    for name in ("reward", "reward_normalised", "truth", *numbers):
         place = table.schema.get_field_index(name)
         table = table.set_column(place, name, table.column(place).cast(pa.float64()))
     return table
@@ -141,7 +142,7 @@ def step_of(step: int, sets: Sequence[Sequence[Sequence[Marked]]], terms: Sequen
         unmeasured=sum(m.reward is None for m in marks),
         failed=sum(m.columns.get("outcome", "ok") != "ok" for m in marks),
         sets=len(sets),
-        flat=sum(no_variance([m.reward for group in together for m in group]) for together in sets),
+        flat=sum(no_variance([m.compared for group in together for m in group]) for together in sets),
         terms={n: (mean(v), sum(x is None for x in v) / len(v)) for n, v in told.items()} if marks else {},
         truth_shortcut_right=by_shortcut[True],
         truth_shortcut_wrong=by_shortcut[False],
@@ -177,7 +178,8 @@ class History:
     """Numbers of the rows whose gold labels were used."""
 
     def save(self, folder: Path) -> None:
-        """Beside a checkpoint's own files."""
+        """Among a checkpoint's own files."""
+        folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / STATE, vars(self))
 
     @classmethod

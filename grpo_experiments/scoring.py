@@ -37,16 +37,23 @@ class Marked:
     """What scoring says of one completion.
 
     Args:
-        reward: None where it could not be measured.
+        reward: None where it could not be measured. It is logged, guarded and shown.
         truth: what the reward is a stand-in for (1 for the right score), never part of it; None where nobody knows.
         terms: name -> value.
         columns: what else is to be logged of it: plain values.
+        normalised: what it is compared by within its set in place of the reward, where the terms are normalised.
     """
 
     reward: float | None
     truth: float | None
     terms: Mapping[str, float | None] = field(default_factory=dict)
     columns: Mapping[str, Any] = field(default_factory=dict)
+    normalised: float | None = None
+
+    @property
+    def compared(self) -> float | None:
+        """What advantages are computed from."""
+        return self.reward if self.normalised is None else self.normalised
 
 
 RowGroup = tuple[int, Sequence[Any]]
@@ -167,10 +174,13 @@ class JudgeScorer:
             for group in bundle:
                 one = next(scored)
                 terms = [{name: values[k] for name, values in one.terms.items()} for k in range(len(group.samples))]
+                compared = one.compared if self.composite.how == "normalised" else [None] * len(group.samples)
                 rows.append(
                     [
-                        Marked(reward, _truth(group.example, sample), told, _columns(group.example, sample))
-                        for reward, sample, told in zip(one.rewards, group.samples, terms, strict=True)
+                        Marked(reward, _truth(group.example, sample), told, _columns(group.example, sample), normalised)
+                        for reward, normalised, sample, told in zip(
+                            one.rewards, compared, group.samples, terms, strict=True
+                        )
                     ]
                 )
             found.append(rows)

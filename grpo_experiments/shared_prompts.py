@@ -63,7 +63,7 @@ class SharedPromptTrainer(GRPOTrainer):
 
     def _shared(
         self, model: Any, ids: torch.Tensor, mask: torch.Tensor, keep: int, groups: list[list[int]]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         packed = pack(ids, mask, keep, groups, self.accelerator.unwrap_model(model).dtype)
         with self.accelerator.autocast():
             out = model(
@@ -74,4 +74,6 @@ class SharedPromptTrainer(GRPOTrainer):
                 fused_lm_head=True,
             )
         shape = (ids.size(0), keep)
-        return packed.spread(out.log_probs, shape), packed.spread(out.entropy, shape)
+        # The head that TRL gives the reference (beta above 0) computes no entropy.
+        entropy = None if out.entropy is None else packed.spread(out.entropy, shape)
+        return packed.spread(out.log_probs, shape), entropy

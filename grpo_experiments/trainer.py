@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -30,6 +31,7 @@ from grpo_experiments.reward_log import History, RewardLog, as_dict, mean, step_
 from grpo_experiments.sampler import BundleSampler
 from grpo_experiments.scoring import Completion, Marked, Scorer
 from grpo_experiments.shared_prompts import SharedPromptTrainer
+from grpo_experiments.watching import StopsAtOnce
 
 
 @dataclass
@@ -50,7 +52,7 @@ class Batch:
     """Of this process."""
 
 
-class BundleTrainer(SharedPromptTrainer):
+class BundleTrainer(StopsAtOnce, SharedPromptTrainer):
     """See the module. Rows of both data sets have `prompt` and `row`, a number that the scorer and bundles know.
 
     Args:
@@ -167,7 +169,7 @@ class BundleTrainer(SharedPromptTrainer):
         self._batch = batch
         mode = "train" if self.model.training else "eval"
         self._tell(mode, batch)
-        values = [torch.nan if m.reward is None else m.reward for m in batch.marks]
+        values = [torch.nan if m.compared is None else m.compared for m in batch.marks]
         return torch.tensor(values, dtype=torch.float32, device=self.accelerator.device)[:, None]
 
     def _scored(self, inputs: Any, completions: Any, ids_list: Sequence[Sequence[int]]) -> Batch:
@@ -262,7 +264,7 @@ class BundleTrainer(SharedPromptTrainer):
         self._generation = (self.state.global_step, before + 1 if step == self.state.global_step else 0)
         batches, replaced = [batch], 0
         if self.resample:
-            rewards = [m.reward for m in batch.marks]
+            rewards = [m.compared for m in batch.marks]
             used = set(batch.rows)
             for attempt in range(self.resample):
                 more = self._replace(output, batch.bundles, rewards, used, attempt)
@@ -282,6 +284,11 @@ class BundleTrainer(SharedPromptTrainer):
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         batch = self._batch
         assert batch is not None, "a generation was scored"
+        if any(m.normalised is not None for m in batch.marks):
+            # TRL has logged the mean of what it was given to compare; the curve is to show the reward.
+            self._metrics["train" if self.model.training else "eval"]["reward"][-1] = mean(
+                [m.reward for m in batch.marks]
+            )
         if self.by_bundle:
             own = self._own(self._advantages(batch), len(inputs))
             output["advantages"] = torch.tensor(own, dtype=torch.float32, device=self.accelerator.device)
@@ -294,13 +301,13 @@ class BundleTrainer(SharedPromptTrainer):
     def _advantages(self, batch: Batch) -> list[float]:
         """Over bundles, as TRL has them over groups: by the deviation of the bundle, of the batch, or as they are."""
         found = [0.0] * len(batch.marks)
-        rewards = [m.reward for m in batch.marks if m.reward is not None]
+        rewards = [value for m in batch.marks if (value := m.compared) is not None]
         divisor = 1.0
         if self.scale_rewards == "batch" and len(rewards) > 1:
             divisor = float(torch.tensor(rewards).std()) + EPSILON
         for together in batch.sets:
             places = [i for group in together for i in group]
-            values = advantages_of([batch.marks[i].reward for i in places], self.scale_rewards in ("group", True))
+            values = advantages_of([batch.marks[i].compared for i in places], self.scale_rewards in ("group", True))
             for place, value in zip(places, values, strict=True):
                 found[place] = value / divisor
         return found
@@ -335,7 +342,7 @@ class BundleTrainer(SharedPromptTrainer):
         fresh = self._batch
         assert fresh is not None, "a generation was scored"
         first = process * len(rows)
-        marks = [m.reward for m in fresh.marks]
+        marks = [m.compared for m in fresh.marks]
         moving, _ = sort_out(fresh.bundles, marks, self.by_bundle, range(first, first + len(rows)))
         swaps = matched(flat, moving)
         local = [([i - begin for i in old], [i - first for i in new]) for old, new in swaps]
@@ -395,6 +402,21 @@ class BundleTrainer(SharedPromptTrainer):
         told = gather_object([(float(kl), float(output["completion_mask"].sum()))])
         return sum(k for k, _ in told), sum(n for _, n in told)
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """As the Trainer's. What the history has of this step stands: a resumed run with `eval_on_start` would measure
+        its checkpoint a second time, on other samples, and write over the first one's files."""
+        if self.history.evaluations and self.history.evaluations[-1]["step"] == self.state.global_step:
+            return {}
+        found: dict[str, float] = super().evaluate(*args, **kwargs)
+        return found
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """With the history, before the file by which a checkpoint counts as whole and before older ones are removed."""
+        self.tell_cost(between=True)
+        if self.accelerator.is_main_process:
+            self.history.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+        super()._save_checkpoint(model, trial)
+
     def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
         """As TRL's; then one line of the history, which is there when callbacks hear of the evaluation."""
         self._evaluated, self._eval_part, self._kl = {}, 0, [0.0, 0.0]
@@ -423,7 +445,7 @@ async def _not_called(prompts: Any, completions: Any, **columns: Any) -> list[fl
 
 
 class _Keeper(TrainerCallback):
-    """Begins epochs of the sampler, and sees that what was spent is told before it is saved."""
+    """Begins epochs of the sampler, and tells what was spent at the end."""
 
     def __init__(self, trainer: BundleTrainer) -> None:
         self._trainer = trainer
@@ -431,10 +453,6 @@ class _Keeper(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Before the data loader is iterated over; a resumed run is told the epoch that it is in."""
         self._trainer._sampler.begin_epoch(int((state.epoch or 0.0) + 1e-6))
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Before the history is written beside the checkpoint."""
-        self._trainer.tell_cost(between=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """What is left."""

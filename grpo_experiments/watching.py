@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
@@ -20,8 +19,25 @@ from grpo_experiments.scoring import Completion
 log = logging.getLogger("mr3.grpo")
 
 
+class StopsAtOnce:
+    """A trainer that trains no step where a callback's `on_train_begin` has said to stop.
+
+    Transformers' Trainer (5) looks at `should_training_stop` behind a step, so a run that a guard has stopped would be
+    trained on by whoever starts it again. Without batches there is no step.
+    """
+
+    control: Any
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Any], Any]:
+        """As the Trainer's; none where training is over."""
+        if self.control.should_training_stop:
+            return [], None
+        found: tuple[list[Any], Any] = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        return found
+
+
 class Watch(TrainerCallback):
-    """Keeps the history with every checkpoint, and stops the run with a named reason.
+    """Stops the run with a named reason, which the history keeps; a run that was stopped is not trained on.
 
     Args:
         probe: run at every evaluation; adds what it finds to the evaluation's line in the history.
@@ -30,10 +46,13 @@ class Watch(TrainerCallback):
     def __init__(self, history: History, settings: GuardSettings, probe: Callable[[], Any] | None = None) -> None:
         self._history, self._settings, self._probe = history, settings, probe
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The main process writes; the history is the same in all."""
-        if state.is_world_process_zero:
-            self._history.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """A resumed run has the history of its checkpoint."""
+        stopped = self._history.stopped
+        if stopped is not None and stopped["stopped"] and self._settings.stop:
+            log.warning("this run was stopped by a guard and is only finished: %s", stopped)
+            control.should_training_stop = True
+        return control
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Raises ValueError where nothing is rewarded any more."""

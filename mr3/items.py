@@ -67,6 +67,8 @@ def _of_table(stage: str) -> Callable[[Path], list[Item]]:
     return read
 
 
+ONE_SCORE = frozenset({"eval"})
+"""Stages whose items have one score in all their sets; a set of the others is a measure of its own."""
 READERS: dict[str, Callable[[Path], list[Item]]] = {
     "eval": _of_verdicts,
     "measures": _of_table("measures"),

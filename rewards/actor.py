@@ -115,7 +115,6 @@ class _Replica:
     rests_until: float = 0.0
 
     def died(self) -> None:
-        self.deaths += 1
         self.deaths_in_a_row += 1
         self.rests_until = time.monotonic() + min(_LONGEST_REST_S, _AGAIN_S * 2.0 ** (self.deaths_in_a_row - 1))
 

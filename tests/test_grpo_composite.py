@@ -14,6 +14,7 @@ from grpo_experiments.composite import Combine, Composite, advantages, no_varian
 from grpo_experiments.config import GrpoConfig
 from grpo_experiments.contract import RewardTerm, Values
 from grpo_experiments.terms import open_terms
+from mr3.judge_card import JudgeCard
 from tests.grpo_support import answer, example, group
 
 A, B = "Assistant A", "Assistant B"
@@ -59,6 +60,18 @@ def test_normalised_leaves_out_what_is_unknown_and_pays_nothing_behind_a_gate() 
     found = made("normalised", gate=GATE, a=1.0).combine({"gate": [1.0, 1.0, 0.0, 1.0], "a": [1.0, 0.0, 1.0, None]})
     assert found[3] is None and found[1] == found[2], "behind the gate stands the worst"
     assert found[0] is not None and found[0] > 0
+
+
+def test_what_is_followed_over_steps_is_the_weighted_mean_in_either_way() -> None:
+    """Normalised values have the mean 0 in every set, so no guard or probe could tell anything by them."""
+    texts = [answer(A), answer(B), answer(B), "no verdict"]
+    for right, said in ((1, texts), (3, [answer(A)] * 3 + [answer(B)])):
+        one, other = (
+            asyncio.run(Composite(open_terms({"correctness": 1.0}), how).score([[group(example(A), said)]]))[0][0]
+            for how in ("mean", "normalised")
+        )
+        assert one.rewards == other.rewards == one.compared and sum(v or 0.0 for v in other.rewards) == right
+        assert sum(v or 0.0 for v in other.compared) == pytest.approx(0.0) and other.compared != other.rewards
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), min_size=1, max_size=8), st.randoms())
@@ -110,6 +123,22 @@ def config(**more: Any) -> GrpoConfig:
 def test_a_config_that_can_not_do_what_it_says_is_refused(more: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         config(**more)
+
+
+@pytest.mark.parametrize("name", ["expected_correctness", "rubric_use"])
+def test_terms_of_odds_are_refused_for_a_format_without_them(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every readable verdict is None, and the run learns nothing without a word."""
+    from grpo_experiments import judge
+
+    card = JudgeCard(profile="compact", max_prompt_tokens=64, max_output_tokens=64)
+    monkeypatch.setattr(judge, "load_card", lambda model: card.model_copy(update={"format": kind}))
+    for kind in ("r3", "mr3"):
+        assert judge.card_of(config(), "m").format == kind
+        assert judge.card_of(config(rewards={"rubric_use": {"weight": 1.0, "over": "completion"}}), "m")
+    assert judge.card_of(config(rewards={name: 1.0}), "m")
+    kind = "r3"
+    with pytest.raises(ValueError, match=rf"rewards.{name} reads the probabilities .* format r3 have no such place"):
+        judge.card_of(config(rewards={"correctness": 1.0, name: 0.2}), "m")
 
 
 def test_a_factor_of_the_whole_group_is_cancelled_by_a_baseline_of_the_group() -> None:

@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grpo_experiments.config import GrpoConfig
 from grpo_experiments.data import bundled, chosen, exchanged, read_examples, read_tasks, split
+from grpo_experiments.judge import tasks_of
 from grpo_experiments.sampler import BundleSampler, covering, packed
+from mr3.judge_card import JudgeCard
+from mr3.records import Task
+from mr3.training import load_tokenizer
 from tests.grpo_support import example, task, write_tasks
 
 A, B = "Assistant A", "Assistant B"
@@ -19,6 +24,15 @@ A, B = "Assistant A", "Assistant B"
 
 def row(name: str, **more: Any) -> dict[str, Any]:
     return {"task": task(name).model_dump_json(), "gold": A, **more}
+
+
+def asked_task(name: str, question: Any) -> Task:
+    return task(name, input=question, responses=[f"{name} one", f"{name} two"])
+
+
+def asked(name: str, question: Any, **more: Any) -> dict[str, Any]:
+    """A row that asks this."""
+    return {"task": asked_task(name, question).model_dump_json(), "gold": A, **more}
 
 
 def test_only_task_and_gold_are_required(tmp_path: Path) -> None:
@@ -87,6 +101,55 @@ def test_a_held_out_file_takes_its_contents_out_of_training(tmp_path: Path) -> N
     assert {e.content for b in found.train for e in b} == {"c0", "c2"} and found.dropped == {"content_held_out": 2}
     with pytest.raises(ValueError, match="is left to train on"):
         read_tasks(train, None, max_tasks=None, held_out_tasks=6, both_orders=False, seed=0)
+
+
+def test_one_id_for_two_tasks_is_refused_and_the_same_task_in_both_files_is_not(tmp_path: Path) -> None:
+    train = write_tasks(tmp_path / "t.parquet", [asked("row-0", "2 + 2?"), asked("row-1", "3 + 3?")])
+    other = write_tasks(tmp_path / "h.parquet", [asked("row-0", "4 + 4?")])
+    same = write_tasks(tmp_path / "s.parquet", [asked("row-0", "2 + 2?")])
+    options: dict[str, Any] = {"max_tasks": None, "held_out_tasks": 0, "both_orders": True, "seed": 0}
+    with pytest.raises(ValueError, match="'row-0' is one task in `tasks` and another in `held_out`"):
+        read_tasks(train, other, **options)
+    found = read_tasks(train, same, **options)
+    assert [[b[0].task.id for b in part] for part in (found.train, found.held_out)] == [["row-1"], ["row-0"]]
+
+
+def test_a_row_is_trained_on_its_own_prompt(tmp_path: Path) -> None:
+    """Also where the other file has a row of its id, which is not among those that were drawn to be evaluated."""
+    more = [asked(f"row-{i}", f"{i} + {i}?") for i in range(4)]
+    options = {
+        "output_dir": tmp_path, "model": "m", "rewards": {"correctness": 1.0}, "orders": "both", "held_out_tasks": 2,
+        "tasks": write_tasks(tmp_path / "t.parquet", [*more, asked("own", "5 + 5?")]),
+        "held_out": write_tasks(tmp_path / "h.parquet", more),
+    }  # fmt: skip
+    card = JudgeCard(profile="compact", max_prompt_tokens=1024, max_output_tokens=128)
+    tasks, prompts = tasks_of(GrpoConfig.model_validate(options), card, load_tokenizer("mr3/nano/base"))
+    rows = [example for bundle in (*tasks.train, *tasks.held_out) for example in bundle]
+    assert len(rows) == len(prompts) == 10 and len(set(prompts.values())) == 10
+    for i, shown in enumerate(rows):
+        first, second = shown.task.responses
+        assert str(shown.task.input) in prompts[i] and prompts[i].index(first) < prompts[i].index(second)
+
+
+def test_contents_meet_by_what_is_asked_too(tmp_path: Path) -> None:
+    """A file with contents and one without, a text and the same text as the user's turn: the same question."""
+    turn = [{"role": "user", "content": "2 + 2?"}]
+    rows = [asked("named", "2 + 2?", content="sum"), asked("turn", turn), asked("apart", "3 + 3?")]
+    train = write_tasks(tmp_path / "t.parquet", rows)
+    held = write_tasks(tmp_path / "h.parquet", [asked("held", "2 + 2?")])
+    found = read_tasks(train, held, max_tasks=None, held_out_tasks=0, both_orders=False, seed=0)
+    assert [b[0].task.id for b in found.train] == ["apart"] and found.dropped == {"content_held_out": 2}
+    for seed in range(8):
+        sides = split(bundled(read_examples(train), False), 1, seed)
+        assert sorted(len(side) for side in sides) == [1, 2], "named and turn stay together"
+
+
+def test_a_task_in_both_orders_is_one_held_out_task() -> None:
+    bundles = bundled(
+        [example(name=f"t{i}", content=f"c{i}", task=asked_task(f"t{i}", f"{i}?")) for i in range(9)], True
+    )
+    _, held_out = split(bundles, 4, 0)
+    assert len(held_out) == 4 and all(len(bundle) == 2 for bundle in held_out)
 
 
 def test_tasks_are_chosen_by_the_seed_and_not_from_the_head() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import Dataset
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from grpo_experiments import shared_prompts
@@ -27,7 +27,7 @@ from grpo_experiments.trainer import BundleTrainer
 from grpo_experiments.watching import Watch
 from mr3.records import stable_hash
 from mr3.shared_prefix import Packed, pack
-from mr3.training import load_model, load_tokenizer, trl_config
+from mr3.training import last_checkpoint, load_model, load_tokenizer, trl_config
 
 BASE = "mr3/nano/base"
 Rewards = Callable[[int, int, str], float | None]
@@ -64,6 +64,14 @@ class MadeUp:
     def _marks(self, row: int, texts: Sequence[str]) -> list[Marked]:
         told = [self.rewards(row, k, text) for k, text in enumerate(texts)]
         return [Marked(r, r, {"made_up": r}, {"task": str(row), "twin": f"t{row // 2}"}) for r in told]
+
+
+class Normalised(MadeUp):
+    """The other way round than the reward, to see which is used for what."""
+
+    def _marks(self, row: int, texts: Sequence[str]) -> list[Marked]:
+        about = {"task": str(row), "twin": None}
+        return [Marked(0.25 + k / 2, 1.0, {"made_up": 1.0}, about, 1.0 - 2 * k) for k in range(len(texts))]
 
 
 def trainer_of(folder: Path, rewards: Rewards, rows: int = 8, **more: Any) -> BundleTrainer:
@@ -183,6 +191,21 @@ def test_shared_prompts_change_neither_loss_nor_gradient(tmp_path: Path, monkeyp
     torch.testing.assert_close(gradient_a, gradient_b, atol=1e-5, rtol=1e-3)
 
 
+def test_shared_prompts_serve_the_reference_too(tmp_path: Path) -> None:
+    """With `beta` above 0 TRL keeps a reference, whose head computes log-probabilities alone."""
+    trainer = trainer_of(tmp_path, by_text, trl={"beta": 0.1})
+    trainer.train_dataset = Dataset.from_list([{"prompt": f"{i} " * 40, "row": i} for i in range(8)])
+    output = generated(trainer)
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], dim=1)
+    mask = torch.cat([output["prompt_mask"], output["completion_mask"]], dim=1)
+    trainer.share_prompts = False
+    alone, _, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.ref_model, ids, mask, output["completion_ids"].size(1)
+    )
+    seen = output["completion_mask"] == 1
+    assert torch.allclose(output["ref_per_token_logps"][seen], alone[seen], atol=1e-4)
+
+
 def test_prompts_without_a_gradient_are_replaced_and_charged(tmp_path: Path) -> None:
     """Rows 0 to 3 have none; what takes their place has, and the batch that is trained on is TRL's in shape."""
     trainer = trainer_of(
@@ -239,6 +262,76 @@ def test_a_resumed_run_is_the_run(tmp_path: Path, save: int) -> None:
     kept = [[{k: v for k, v in s.items() if k not in cost} for s in t.history.steps] for t in (whole, second)]
     assert kept[0] == kept[1]
     assert whole.history.summary()["completions"] == len(logs[0]) > 32
+
+
+class Ends(TrainerCallback):
+    """Cuts a run off at the beginning of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+def test_a_resumed_run_does_not_evaluate_its_checkpoint_again(tmp_path: Path) -> None:
+    """With `eval_on_start`: the evaluation of the checkpoint's step stands, in the history and in its file."""
+    more: dict[str, Any] = {"trl": {"eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True}}
+    whole = trainer_of(tmp_path / "whole", by_text, **more)
+    whole.train()
+    first = trainer_of(tmp_path / "cut", by_text, **more)
+    first.add_callback(Ends(3))
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    checkpoint = tmp_path / "cut" / "trainer" / "checkpoint-2"
+    second = trainer_of(tmp_path / "cut", by_text, **more, history=History.load(checkpoint))
+    second.reward_log.forget_after(2)
+    second.train(resume_from_checkpoint=str(checkpoint))
+    assert [e["step"] for e in whole.history.evaluations] == [0, 2, 4]
+    assert second.history.evaluations == whole.history.evaluations
+    logs = [list(read_log(tmp_path / name / "rewards", "eval")) for name in ("whole", "cut")]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_that_a_guard_has_stopped_is_not_trained_on(tmp_path: Path) -> None:
+    """It was killed before the stage was finished: the same command only finishes it, within an epoch or at its end."""
+    for rows, name in ((8, "end"), (12, "within")):
+        trainer_of(tmp_path / name, by_text, rows=rows, trl={"max_steps": 2}).train()
+        checkpoint = tmp_path / name / "trainer" / "checkpoint-2"
+        history = History.load(checkpoint)
+        history.stopped = {"reason": "made up", "step": 1, "stopped": True}
+        again = trainer_of(tmp_path / name, by_text, rows=rows, history=history, trl={"max_steps": 8})
+        assert again.train(resume_from_checkpoint=str(checkpoint)).global_step == 2 == len(history.steps)
+        saved = load_model(str(checkpoint))
+        for a, b in zip(again.model.parameters(), saved.parameters(), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_a_checkpoint_that_counts_as_whole_has_its_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed right behind the file by which it counts, when older checkpoints are removed next."""
+
+    def killed(state: TrainerState, path: str) -> None:
+        Path(path).write_text("{}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TrainerState, "save_to_json", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(tmp_path, by_text).train()
+    checkpoint = last_checkpoint(tmp_path / "trainer")
+    assert checkpoint is not None and len(History.load(Path(checkpoint)).steps) == 2
+
+
+def test_normalised_values_make_the_advantages_and_the_reward_is_what_is_shown(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path, by_text, by_bundle=True)
+    trainer.scorer = Normalised(by_text)
+    output = generated(trainer)
+    (step,) = trainer.history.steps
+    rows = list(read_log(tmp_path / "rewards"))
+    assert step["reward"] == pytest.approx(0.5) and [r["reward"] for r in rows] == [0.25, 0.75] * 4
+    assert [r["reward_normalised"] for r in rows] == [1.0, -1.0] * 4
+    assert trainer._metrics["train"]["reward"] == [pytest.approx(0.5)]
+    assert step["flat"] == 0 and ((output["advantages"] > 0).tolist() == [True, False] * 4)
 
 
 def test_the_log_is_bounded_and_complete(tmp_path: Path) -> None:

@@ -145,7 +145,9 @@ def test_a_judge_that_takes_the_shortcut(tmp_path: Path, data: Path) -> None:
 
 
 def test_failed_verdicts_are_wrong_and_counted(tmp_path: Path, data: Path) -> None:
-    natural = measured(tmp_path, data, failing_way)["greedy"]["sets"]["natural"]
+    found = measured(tmp_path, data, failing_way)["greedy"]
+    assert found["blank"]["same_label"]["value"] == 0.0, "two failures are no label that both have"
+    natural = found["sets"]["natural"]
     assert natural["failed"]["value"] == 1.0 and natural["accuracy"]["value"] == 0.0
     assert natural["checks"]["findings_right"]["value"] == 0.0
     assert natural["ece"]["pairwise"]["value"] is None

@@ -224,6 +224,53 @@ def test_a_log_that_was_cut_off_goes_on_as_if_it_never_was(tmp_path: Path) -> No
         again.begin(str(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["[Verse 1] Continue this song", "[1, 2, 3]", "[]"])
+def test_a_prompt_may_begin_with_a_bracket(tmp_path: Path, text: str) -> None:
+    """Only a JSON list of turns is chat turns, for GRPO and for sampling alike."""
+    from dpo.sampling import read_prompts
+
+    turns = [{"role": "user", "content": "hello"}]
+    rows = [
+        {"prompt_id": "text", "prompt": text, "language": "en", "meta": "{}"},
+        {"prompt_id": "turns", "prompt": json.dumps(turns), "language": "en", "meta": "{}"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "prompts.parquet")
+    wanted = [[{"role": "user", "content": text}], turns]
+    assert [row["prompt"] for row in read_rows(config(tmp_path))] == wanted
+    assert [prompt.messages for prompt in read_prompts(tmp_path / "prompts.parquet")] == wanted
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_generation_that_serves_two_steps_leaves_every_second_line(tmp_path: Path, first: int) -> None:
+    """Records are counted, not steps: a file of every second record is not empty where the records' steps are odd."""
+    log = StepLog(tmp_path, Log(steps=25, sample_steps=10, samples=1), 100, writes=True)
+    log.begin(None)
+    for step in range(1 + first, 101, 2):
+        log.write(step, record(0.5), kl=None)
+    counts = [len((tmp_path / name).read_text().splitlines()) for name in ("steps.jsonl", "samples.jsonl")]
+    assert counts == [12, 5] and len(log.points) == 12
+
+
+def test_generations_of_one_step_are_one_record() -> None:
+    whole = record(0.5)
+    whole.seconds.update(wait=2.0)
+    more = record(1.0)
+    more.seconds.update(wait=3.0, judge=1.0)
+    whole.then(more)
+    assert (whole.completions, whole.reward, len(whole.samples)) == (8, 6.0, 8)
+    assert whole.seconds == {"wait": 5.0, "judge": 1.0}
+
+
+def test_what_the_guard_found_is_in_the_checkpoint(tmp_path: Path) -> None:
+    log = StepLog(tmp_path, Log(), 10, writes=True)
+    log.begin(None)
+    log.stopped = {"reason": "made up"}
+    log.save(tmp_path / "checkpoint-3", 3)
+    again = StepLog(tmp_path, Log(), 10, writes=True)
+    again.begin(str(tmp_path / "checkpoint-3"))
+    assert again.stopped == {"reason": "made up"}
+
+
 @given(st.integers(1, 400), st.integers(1, 30), st.integers(1, 30))
 def test_files_of_a_log_are_bounded(steps: int, most: int, sampled: int) -> None:
     import tempfile
@@ -281,6 +328,29 @@ def test_groups_that_lie_in_two_processes_are_refused(tmp_path: Path) -> None:
     spread = {"num_generations": 4, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "max_steps": 1}
     with pytest.raises(ValueError, match=r"no whole groups|divisible"):
         grpo_arguments(config(tmp_path, trl=spread), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_step_of_several_generations_is_one_line_and_a_stopped_run_stays_stopped(tmp_path: Path) -> None:
+    """Four generations a step; then the same command behind a stop by the guard."""
+    from grpo_experiments.policy.training import train
+
+    write_prompts(tmp_path / "prompts.parquet")
+    options = {
+        "num_generations": 4, "per_device_train_batch_size": 4, "max_completion_length": 8, "max_steps": 2,
+        "gradient_accumulation_steps": 4, "steps_per_generation": 1, "save_steps": 2,
+    }  # fmt: skip
+    folder = tmp_path / "grpo"
+    folder.mkdir()
+    train(config(tmp_path, trl=options), folder, {})
+    lines = [json.loads(line) for line in (folder / "steps.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["completions"]) for line in lines] == [(1, 16), (2, 16)]
+    file = folder / "trainer" / "checkpoint-2" / "policy_log.json"
+    state = json.loads(file.read_text())
+    file.write_text(json.dumps(state | {"stopped": {"reason": "made up"}}))
+    found: dict[str, Any] = {}
+    train(config(tmp_path, trl=options | {"max_steps": 4}), folder, found)
+    assert found["steps"] == 2 and found["stopped"] == {"reason": "made up"}
 
 
 @pytest.mark.slow

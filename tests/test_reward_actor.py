@@ -240,13 +240,6 @@ def test_a_replica_that_can_not_come_back_leaves_the_work_to_others() -> None:
     assert 1 <= judge.deaths <= 6 and dead.calls <= 2 * judge.deaths
 
 
-def test_a_death_that_ends_many_calls_is_one_death(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rewards.actor._AGAIN_S", 0.0)
-    judge = asking(Fragile(*range(1, 29)))
-    assert [r.score for r in run(lambda: judge.judge_batch([TASK] * 28, batch_size=1))] == [1.0] * 28
-    assert judge.deaths == 1, "28 calls were in flight when it died once"
-
-
 def test_actors_that_only_die_are_an_absent_judge_and_not_a_score(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rewards.actor._AGAIN_S", 0.0)
     judge = asking(Fragile(-1))

@@ -15,7 +15,7 @@ from mr3.artifacts import metrics_of
 from mr3.cli.launch import command_of
 from mr3.cli.schedule import Job, run_jobs
 from mr3.cli.study import StudyConfig, _job, main, steps_of
-from mr3.cli.study_table import StudyPlan, compare_arms, conclusion, one_model, scores_of, write_tables
+from mr3.cli.study_table import StudyPlan, compare_arms, conclusion, markdown, one_model, scores_of, write_tables
 from mr3.items import Item, read_items, write_items
 from mr3.launch import Launch
 from mr3.sft.config import SftConfig
@@ -214,15 +214,47 @@ def test_arms_are_paired_by_item_within_each_seed(tmp_path: Path) -> None:
     assert (tmp_path / "study.svg").read_bytes().lstrip().startswith(b"<?xml")
 
 
+def test_arms_are_compared_over_what_both_have(tmp_path: Path) -> None:
+    """Checkers say nothing of some traces, and of none of an arm that writes no traces: a study is not lost for it."""
+
+    def run(**sets: dict[str, float]) -> dict[str, dict[str, Item]]:
+        return {name: {i: Item(i, i, name, "en", x) for i, x in told.items()} for name, told in sets.items()}
+
+    base = run(accuracy={"a": 1.0, "b": 0.0}, findings={"a": 1.0, "b": 0.5})
+    arms = {
+        "part": [run(accuracy={"a": 1.0, "b": 1.0}, findings={"b": 1.0, "c": 0.0})] * 2,
+        "labels": [run(accuracy={"a": 0.0, "b": 0.0})] * 2,
+        "base": [base] * 2,
+    }
+    found = compare_arms(arms, "base")
+    part = found["findings"]["part"]
+    assert part["difference"]["value"] == 0.5 and (part["shared"], part["lacking"], part["more"]) == (2, 2, 2)
+    none = found["findings"]["labels"]
+    assert none["accuracy"] is None and "difference" not in none and none["lacking"] == 4
+    assert found["accuracy"]["labels"]["difference"]["value"] == -0.5 and found["accuracy"]["labels"]["lacking"] == 0
+    text = markdown(plan_of({arm: [tmp_path, tmp_path] for arm in arms}), found, {})
+    assert "| findings | labels | 0 (0) | not measured |  | 0 items shared over all seeds, the arm lacks 4 |" in text
+    assert "no claim; 2 items shared over all seeds, the arm lacks 2 and has 2 more |" in text
+    assert list(compare_arms({"base": arms["labels"], "arm": [base] * 2}, "base")) == ["accuracy", "findings"]
+
+
+@pytest.mark.parametrize("score", [1.0, 0.5])
+def test_whether_there_is_a_set_of_all_goes_by_the_stage_and_not_by_scores(tmp_path: Path, score: float) -> None:
+    (tmp_path / "manifest.json").write_text('{"stage": "measures"}')
+    write_items(tmp_path, [Item("t", "c", "x/accuracy", "en", 1.0), Item("t", "c", "x/findings", "en", score)])
+    assert set(scores_of("measures", tmp_path, [])) == {"x/accuracy", "x/findings"}
+
+
 def test_other_items_are_no_pairs_and_a_missing_set_is_named(tmp_path: Path) -> None:
     one = scores_of("eval", evaluation(tmp_path / "a", {"t0": True}), [])
     other = scores_of("eval", evaluation(tmp_path / "b", {"t1": True}), [])
-    with pytest.raises(ValueError, match="different items"):
-        compare_arms({"a": [one], "b": [other]}, "a")
-    with pytest.raises(ValueError, match=r"no set \['binary'\]; it has pairwise"):
-        scores_of("eval", tmp_path / "a", ["binary"])
+    row = compare_arms({"a": [one], "b": [other]}, "a")["pairwise"]["b"]
+    assert "difference" not in row and (row["shared"], row["lacking"], row["more"]) == (0, 1, 1)
+    moved = evaluation(tmp_path / "c" / "eval", {"t0": True}).parent
+    with pytest.raises(ValueError, match="no arm was evaluated on the set 'binary'"):
+        write_tables(plan_of({"arm": [moved]}, sets=["binary"]), tmp_path)
     assert scores_of("eval", tmp_path / "a", [], ["de"])["all"] == {"t0": Item("t0", "t0", "pairwise", "de", 1.0)}
-    with pytest.raises(ValueError, match="in ja; it has none"):
+    with pytest.raises(ValueError, match="no item in ja"):
         scores_of("eval", tmp_path / "a", [], ["ja"])
     (tmp_path / "a" / "manifest.json").unlink()
     with pytest.raises(ValueError, match="not a finished stage: run `mr3 eval`"):

@@ -69,7 +69,9 @@ class RewardSettings(_Section):
     plan: Literal["all_pairs", "circular"] = Field("all_pairs", description="which pairs of a group are judged")
     orders: Literal["both", "one"] = "both"
     samples: int = Field(1, ge=1, le=64, description="judgements per order; more than 1 needs a sampling judge")
-    silent_steps: int = Field(5, ge=1, description="so many steps of nothing but failed judgements end the training")
+    silent_steps: int = Field(
+        5, ge=1, description="so many generations of nothing but failed judgements end the training"
+    )
 
     @property
     def asks(self) -> bool:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from grpo_experiments.policy.config import PolicyGrpoConfig
 from mr3.records import stable_hash
+from rewards.pools.rows import decoded_prompt
 
 Row = dict[str, Any]
 
@@ -41,10 +42,9 @@ def read_rows(config: PolicyGrpoConfig) -> list[Row]:
 
 
 def _row(raw: Row) -> Row:
-    text = raw["prompt"]
-    turns = text
-    if isinstance(text, str):
-        turns = json.loads(text) if text.startswith("[") else [{"role": "user", "content": text}]
+    turns = decoded_prompt(raw["prompt"])
+    if isinstance(turns, str):
+        turns = [{"role": "user", "content": turns}]
     meta = raw.get("meta") or "{}"
     return {
         "prompt": turns,

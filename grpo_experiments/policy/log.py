@@ -27,7 +27,7 @@ Point = dict[str, Any]
 
 @dataclass
 class Record:
-    """Sums over the completions of one step in one process; `seconds` are this process's."""
+    """Sums over the completions of one generation, or of all those of a step, in one process or in all of them."""
 
     completions: int = 0
     rewarded: int = 0
@@ -56,12 +56,20 @@ class Record:
         return self.tasks > 0 and self.failed.total() == self.tasks
 
     def add(self, other: Record) -> Record:
-        """Both together; processes work side by side, so of seconds the longer ones count."""
+        """With another process's: they work side by side, so of seconds the longer ones count."""
+        seconds = {name: max(value, self.seconds.get(name, 0.0)) for name, value in other.seconds.items()}
+        return self._with(other, seconds)
+
+    def then(self, other: Record) -> Record:
+        """With the next generation's of the same step."""
+        seconds = {name: value + self.seconds.get(name, 0.0) for name, value in other.seconds.items()}
+        return self._with(other, seconds)
+
+    def _with(self, other: Record, seconds: dict[str, float]) -> Record:
         for name, value in vars(other).items():
-            if name == "seconds":
-                self.seconds |= {key: max(own, self.seconds.get(key, 0.0)) for key, own in value.items()}
-            else:
+            if name != "seconds":
                 setattr(self, name, getattr(self, name) + value)
+        self.seconds |= seconds
         return self
 
 
@@ -136,6 +144,10 @@ class StepLog:
         self._sample_every = max(1, math.ceil(steps / settings.sample_steps))
         self.totals = Totals()
         self.points: list[Point] = []
+        self.stopped: dict[str, Any] | None = None
+        """What the guard has found, once it has."""
+        self._records = 0
+        """Steps with a record: a generation may serve several steps, and those behind the first have none."""
         self.silent_steps = 0
         self.seconds: dict[str, float] = {}
 
@@ -153,7 +165,7 @@ class StepLog:
             state = read_json(file)
             step = state["step"]
             self.totals, self.silent_steps = Totals(**state["totals"]), state["silent_steps"]
-            self.points = state["points"]
+            self.points, self.stopped, self._records = state["points"], state["stopped"], state["records"]
             self.seconds = dict(state["seconds"])
         if self._writes:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -168,25 +180,28 @@ class StepLog:
                 "totals": asdict(self.totals),
                 "silent_steps": self.silent_steps,
                 "points": self.points,
+                "stopped": self.stopped,
+                "records": self._records,
                 "seconds": self.seconds,
             }
             checkpoint.mkdir(parents=True, exist_ok=True)
             write_json(checkpoint / STATE, state)
 
     def take(self, record: Record) -> None:
-        """Count a step's record as soon as its rewards are there."""
+        """Count a generation's record as soon as its rewards are there."""
         self.totals.add(record)
-        if record.tasks:  # a step that had nothing to ask says nothing
+        if record.tasks:  # a generation that had nothing to ask says nothing
             self.silent_steps = self.silent_steps + 1 if record.silent else 0
 
     def write(self, step: int, record: Record, kl: float | None) -> None:
-        """The line of a step that is done."""
+        """The line of a step that is done and had a generation. Every so-manieth is kept."""
+        self._records += 1
         line = line_of(step, record, kl, self.totals)
         self.seconds |= {name: self.seconds.get(name, 0.0) + value for name, value in record.seconds.items()}
-        if step % self._every == 0:
+        if self._records % self._every == 0:
             self.points.append({name: line[name] for name in ("step", "reward", "truth")})
             self._append(STEPS, [line])
-        if step % self._sample_every == 0:
+        if self._records % self._sample_every == 0:
             self._append(SAMPLES, [{"step": step, **s} for s in record.samples[: self._settings.samples]])
 
     def _append(self, name: str, lines: Sequence[dict[str, Any]]) -> None:

@@ -26,6 +26,7 @@ from grpo_experiments.policy.log import Record, StepLog
 from grpo_experiments.policy.recording import Judged, Recorder, silence_of
 from grpo_experiments.policy.sources import Source
 from grpo_experiments.shared_prompts import SharedPromptTrainer
+from grpo_experiments.watching import StopsAtOnce
 from rewards.serving.trl_reward import JudgeSilent
 
 _NOT_COLUMNS = frozenset({"prompt", "completion", "completion_ids"})
@@ -41,7 +42,7 @@ class NamedReward:
         raise AssertionError("PolicyTrainer takes the rewards from its source")
 
 
-class PolicyTrainer(SharedPromptTrainer):
+class PolicyTrainer(StopsAtOnce, SharedPromptTrainer):
     """GRPOTrainer whose one reward comes from a `Source`.
 
     Args:
@@ -49,7 +50,7 @@ class PolicyTrainer(SharedPromptTrainer):
         recorder: makes the records.
         step_log: keeps them.
         parts: in how many parts a step is generated.
-        silent_steps: after so many steps of nothing but failed judgements the training ends.
+        silent_steps: after so many generations of nothing but failed judgements the training ends.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class PolicyTrainer(SharedPromptTrainer):
         self._generated_s, self._prompt_tokens = 0.0, 0
         self._made = source.made
         self.record: Record | None = None
+        """Of the step that is going on: of all its generations so far."""
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         self._rows, self._asked = inputs, []
@@ -125,7 +127,7 @@ class PolicyTrainer(SharedPromptTrainer):
         for own in gather_object([record]):
             total.add(own)
         self.step_log.take(total)
-        self.record = total
+        self.record = total if self.record is None else self.record.then(total)
         if self.step_log.silent_steps >= self._silent_steps:
             raise JudgeSilent(silence_of(self.step_log.silent_steps, total))
 
@@ -165,8 +167,15 @@ class KeepLog(TrainerCallback):  # type: ignore[misc]
     def __init__(self, guards: StepGuard, relative: bool, tell: Callable[[str], None]) -> None:
         self._guards, self._relative, self._tell = guards, relative, tell
         self.trainer: PolicyTrainer | None = None
-        self.reason: dict[str, Any] | None = None
         self._begun = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """A run that was stopped is not trained on."""
+        assert self.trainer is not None, "set when the trainer is made"
+        stopped = self.trainer.step_log.stopped
+        if stopped is not None and self._guards.stop:
+            self._tell(f"this run was stopped by a guard and is only finished: {stopped}")
+            control.should_training_stop = True
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Called by the trainer."""
@@ -182,8 +191,8 @@ class KeepLog(TrainerCallback):  # type: ignore[misc]
         trainer.step_log.write(state.global_step, trainer.record, trainer.kl())
         trainer.record = None
         found = over_steps(trainer.step_log.points, self._guards, self._relative)
-        if found is not None and self.reason is None:
-            self.reason = found
+        if found is not None and trainer.step_log.stopped is None:
+            trainer.step_log.stopped = found
             self._tell(f"{found['reason']} at step {found['step']}: {found}")
             if self._guards.stop:
                 control.should_training_stop = True

@@ -126,7 +126,7 @@ def train(config: PolicyGrpoConfig, folder: Path, metrics: dict[str, Any], callb
     _warn_of_whole_labels(config)
     arguments = grpo_arguments(config, folder)
     with open_source(config, arguments.max_completion_length, _meet) as source:
-        trainer, keep, progress = build_trainer(config, folder, arguments, source, callbacks)
+        trainer, _, progress = build_trainer(config, folder, arguments, source, callbacks)
         checkpoint = last_checkpoint(folder / "trainer")
         trainer.step_log.begin(checkpoint)
         result = trainer.train(resume_from_checkpoint=checkpoint)
@@ -134,7 +134,7 @@ def train(config: PolicyGrpoConfig, folder: Path, metrics: dict[str, Any], callb
     metrics.update(
         steps=result.global_step,
         resumed_at=int(checkpoint.rsplit("-", 1)[1]) if checkpoint else None,
-        stopped=keep.reason,
+        stopped=trainer.step_log.stopped,
         reward=config.reward.kind,
         tokens=trainer.state.num_input_tokens_seen,
         total=vars(trainer.step_log.totals),

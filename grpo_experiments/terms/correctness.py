@@ -9,27 +9,38 @@ from typing import ClassVar, Literal
 
 from grpo_experiments.contract import Group, Need, Term, Values
 from mr3.judging.scale import VALUED, label_values
+from mr3.records import Task
+
+Distance = Literal["exact", "ordinal"]
+
+
+def credit_of(task: Task, gold: str, distance: Distance) -> dict[str, float]:
+    """What each legal score earns where `gold` is right.
+
+    Without an order of the labels (a mode without values, pairwise labels whose sides nobody knows, one label) ordinal
+    is exact.
+    """
+    found = {label: float(label == gold) for label in task.labels}
+    if distance == "exact" or task.mode not in VALUED:
+        return found
+    values = label_values(task.labels, task.mode)
+    span = max(values.values()) - min(values.values())
+    return {label: 1 - abs(values[label] - values[gold]) / span for label in found} if span else found
 
 
 class Correctness(Term):
     """`distance`: `exact`, or `ordinal` (pointwise 1-5: one off earns 0.75; a tie for a win earns 0.5)."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gold"})
-    distance: Literal["exact", "ordinal"] = "exact"
+    distance: Distance = "exact"
 
     def score(self, group: Group) -> Values:
         """By the gold label; None without one."""
         gold, task = group.example.gold, group.example.task
         if gold is None:
             return [None] * len(group.samples)
-        if self.distance == "exact" or task.mode not in VALUED:
-            return [float(s.right(gold)) for s in group.samples]
-        values = label_values(task.labels, task.mode)
-        span = max(values.values()) - min(values.values())
-        return [
-            1 - abs(values[s.parsed.score] - values[gold]) / span if s.ok and s.parsed.score is not None else 0.0
-            for s in group.samples
-        ]
+        credit = credit_of(task, gold, self.distance)
+        return [credit[s.parsed.score] if s.ok and s.parsed.score is not None else 0.0 for s in group.samples]
 
 
 TERM = Correctness

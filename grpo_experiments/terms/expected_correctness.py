@@ -8,28 +8,24 @@ reward).
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from grpo_experiments.contract import Group, Need, Term, Values
-from mr3.judging.scale import VALUED, label_values
+from grpo_experiments.terms.correctness import Distance, credit_of
 
 
 class ExpectedCorrectness(Term):
     """`distance`: as of the term correctness."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({"gold", "label_probs"})
-    distance: Literal["exact", "ordinal"] = "exact"
+    distance: Distance = "exact"
 
     def score(self, group: Group) -> Values:
         """A failed verdict earns 0; None without a gold label or without probabilities."""
         gold, task = group.example.gold, group.example.task
         if gold is None:
             return [None] * len(group.samples)
-        credit = {label: float(label == gold) for label in task.labels}
-        if self.distance == "ordinal" and task.mode in VALUED:
-            values = label_values(task.labels, task.mode)
-            span = max(values.values()) - min(values.values())
-            credit = {label: 1 - abs(values[label] - values[gold]) / span for label in task.labels}
+        credit = credit_of(task, gold, self.distance)
         found: Values = []
         for sample in group.samples:
             if not sample.ok:

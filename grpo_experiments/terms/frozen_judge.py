@@ -101,7 +101,8 @@ class FrozenJudge(ServedTerm):
         scale = label_values(labels, self.mode).values()
         for (i, k), score in zip(places, told, strict=True):
             values[i][k] = None if score is None else (score - min(scale)) / (max(scale) - min(scale))
-        self._silent = self._silent + 1 if places and all(score is None for score in told) else 0
+        if places:  # a batch that had nothing to ask says nothing of the judge
+            self._silent = self._silent + 1 if all(score is None for score in told) else 0
         if self._silent >= self.patience:
             raise ValueError(
                 f"the frozen judge gave no verdict in {self._silent} batches in a row: see that its engine runs and "

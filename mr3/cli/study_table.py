@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from mr3.artifacts import hash_unchanged, write_atomic, write_json
-from mr3.items import Item, read_items
+from mr3.items import ONE_SCORE, Item, read_items
 from mr3.stats import hierarchical_bootstrap
 
 STUDY = "plan.json"
@@ -52,26 +52,25 @@ class StudyPlan(BaseModel):
 
 
 def scores_of(stage: str, folder: Path, sets: Sequence[str], languages: Sequence[str] = ()) -> Scores:
-    """The items of one finished stage by set; `all` holds every item, where an item has one score in all its sets.
+    """The items of one finished stage by set, of the wanted sets those that it has.
+
+    `all` holds every item, where the stage's items have one score in all their sets: by its name, so that all arms have
+    it or none.
 
     Raises:
-        ValueError: when the folder holds none, or lacks a wanted set, or has no item in the wanted languages.
+        ValueError: when the folder holds no item in the wanted languages.
     """
     found: Scores = defaultdict(dict)
     for item in read_items(stage, folder):
         if not languages or item.language in languages:
             found[item.set][item.id] = item
-    missing = [name for name in sets if name not in found]
-    if missing or not found:
+    if not found:
         among = f" in {', '.join(languages)}" if languages else ""
-        raise ValueError(f"{folder} has no set {missing[:1] or ''}{among}; it has {', '.join(sorted(found)) or 'none'}")
-    chosen = {name: found[name] for name in (sets or sorted(found))}
-    every: dict[str, Item] = {}
-    for items in chosen.values():
-        if any(name in every and every[name].score != item.score for name, item in items.items()):
-            return chosen
-        every |= items
-    return {ALL: every, **chosen}
+        raise ValueError(f"{folder} has no item{among}")
+    chosen = {name: found[name] for name in (sets or sorted(found)) if name in found}
+    if stage not in ONE_SCORE or not chosen:
+        return chosen
+    return {ALL: {name: item for items in chosen.values() for name, item in items.items()}, **chosen}
 
 
 def one_model(plan: StudyPlan) -> dict[str, list[list[int]]]:
@@ -101,37 +100,41 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 def compare_arms(runs: Mapping[str, Sequence[Scores]], baseline: str) -> dict[str, Any]:
     """Per set and arm the mean score over seeds (`accuracy`), and the difference from the baseline on the same items.
 
-    Raises:
-        ValueError: when two arms of one seed were evaluated on different items: then they are not pairs.
+    A set that an arm has in no seed has no `accuracy` (not measured). Pairs are items that both arms of a seed have;
+    `shared`, `lacking` (the baseline's that the arm has not) and `more` count them over seeds, and seeds in which
+    nothing is shared are left out. What an arm lacks was often not measured for a reason, so a difference over a part
+    says something about that part alone.
     """
     found: dict[str, Any] = {}
-    for name in runs[baseline][0]:
-        found[name] = {}
-        for arm, seeds in runs.items():
-            if any(name not in run for run in seeds):
-                raise ValueError(
-                    f"arm {arm!r} was not evaluated on {name!r}: give every arm the same evaluation config"
-                )
-            first = seeds[0][name].values()
-            row: dict[str, Any] = {
-                "accuracy": _spread([mean(item.score for item in run[name].values()) for run in seeds]),
-                "items": len(first),
-                "contents": len({item.content for item in first}),
-            }
-            if arm != baseline:
-                pairs = [_pairs(own[name], base[name]) for own, base in zip(seeds, runs[baseline], strict=True)]
-                row["difference"] = hierarchical_bootstrap(
-                    [[a.score - b.score for a, b in seed] for seed in pairs],
-                    contents=[[b.content for _, b in seed] for seed in pairs],
-                )
-            found[name][arm] = row
+    for name in dict.fromkeys(name for arm in (baseline, *runs) for run in runs[arm] for name in run):
+        found[name] = {
+            arm: _row(name, seeds, None if arm == baseline else runs[baseline]) for arm, seeds in runs.items()
+        }
     return found
 
 
-def _pairs(own: Mapping[str, Item], base: Mapping[str, Item]) -> list[tuple[Item, Item]]:
-    if own.keys() != base.keys():
-        raise ValueError("the arms were evaluated on different items: give every arm the same evaluation config")
-    return [(own[i], base[i]) for i in base]
+def _row(name: str, seeds: Sequence[Scores], baseline: Sequence[Scores] | None) -> dict[str, Any]:
+    """One arm on one set."""
+    measured = [run[name] for run in seeds if run.get(name)]
+    first = list(measured[0].values()) if measured else []
+    row: dict[str, Any] = {
+        "accuracy": _spread([mean(item.score for item in items.values()) for items in measured]) if measured else None,
+        "items": len(first),
+        "contents": len({item.content for item in first}),
+    }
+    if baseline is None:
+        return row
+    both = [(own.get(name, {}), base.get(name, {})) for own, base in zip(seeds, baseline, strict=True)]
+    pairs = [[(own[i], base[i]) for i in base if i in own] for own, base in both]
+    row["shared"] = sum(map(len, pairs))
+    row["lacking"] = sum(len(base.keys() - own.keys()) for own, base in both)
+    row["more"] = sum(len(own.keys() - base.keys()) for own, base in both)
+    if row["shared"]:
+        row["difference"] = hierarchical_bootstrap(
+            [[a.score - b.score for a, b in seed] for seed in pairs if seed],
+            contents=[[b.content for _, b in seed] for seed in pairs if seed],
+        )
+    return row
 
 
 def conclusion(difference: Mapping[str, Any], seeds: int, alike: str | None = None) -> str:
@@ -155,6 +158,12 @@ def _alike(arm: str, same: Mapping[str, Sequence[Sequence[int]]]) -> str | None:
     return "; ".join(f"seeds {group} of {arm} are one model" for group in groups)
 
 
+def _unpaired(row: Mapping[str, Any]) -> str:
+    """What the difference is not over."""
+    parts = [f"lacks {row['lacking']}"] * bool(row["lacking"]) + [f"has {row['more']} more"] * bool(row["more"])
+    return f"{row['shared']} items shared over all seeds, the arm {' and '.join(parts)}"
+
+
 def markdown(plan: StudyPlan, found: Mapping[str, Any], same: Mapping[str, Sequence[Sequence[int]]]) -> str:
     """The table for people."""
     seeds = len(plan.seeds)
@@ -170,14 +179,19 @@ def markdown(plan: StudyPlan, found: Mapping[str, Any], same: Mapping[str, Seque
     for name, arms in found.items():
         for arm, row in arms.items():
             accuracy, difference = row["accuracy"], row.get("difference")
-            std = "" if accuracy["std"] is None else f" ({accuracy['std']:.3f})"
+            score = "not measured"
+            if accuracy is not None:
+                std = "" if accuracy["std"] is None else f" ({accuracy['std']:.3f})"
+                score = f"{accuracy['value']:.3f}{std}"
             shown, said = "", _alike(arm, same) or ""
             if difference is not None:
                 low, high = difference["interval"]
                 shown = f"{difference['value']:+.3f} [{low:+.3f}, {high:+.3f}]"
-                said = conclusion(difference, seeds, _alike(arm, same) or _alike(plan.baseline, same))
+                said = conclusion(difference, difference["n"], _alike(arm, same) or _alike(plan.baseline, same))
+            if row.get("lacking") or row.get("more"):
+                said += ("; " if said else "") + _unpaired(row)
             items = f"{row['items']} ({row['contents']})"
-            lines.append(f"| {name} | {arm} | {items} | {accuracy['value']:.3f}{std} | {shown} | {said} |")
+            lines.append(f"| {name} | {arm} | {items} | {score} | {shown} | {said} |")
     return "\n".join([*lines, "", *(f"- {note}" for note in plan.notes)]).rstrip() + "\n"
 
 
@@ -189,6 +203,12 @@ def write_tables(plan: StudyPlan, folder: Path) -> str:
         arm: [scores_of(plan.stage, f / plan.compared, plan.sets, plan.languages) for f in folders]
         for arm, folders in plan.folders.items()
     }
+    known = {name for seeds in runs.values() for run in seeds for name in run}
+    missing = [name for name in plan.sets if name not in known]
+    if missing:
+        raise ValueError(
+            f"no arm was evaluated on the set {missing[0]!r}: take it out of `sets`, or give the evaluation such a set"
+        )
     found, same = compare_arms(runs, plan.baseline), one_model(plan)
     text = markdown(plan, found, same)
     write_json(folder / "study.json", {"plan": plan.model_dump(mode="json"), "one_model": same, "sets": found})

@@ -276,7 +276,7 @@ def blank_gap(seen: Sequence[Seen]) -> dict[str, Any] | None:
             resamples=_RESAMPLES,
             contents=contents,
         ),
-        "same_label": rate((s.verdict["score"] == b.verdict["score"] for s, b in couples), contents),
+        "same_label": rate((s.verdict["score"] == b.verdict["score"] is not None for s, b in couples), contents),
     }
 
 

@@ -166,17 +166,22 @@ def _whole(line: bytes) -> PoolRow | None:
     return row
 
 
+def decoded_prompt(prompt: Any) -> Any:
+    """A prompt of a Parquet column: chat turns where it is a JSON list of them, else as it is (a text may begin so)."""
+    if not isinstance(prompt, str) or not prompt.lstrip().startswith("["):
+        return prompt
+    try:
+        decoded = parse_json(prompt)
+    except BadRow:
+        return prompt
+    turns = isinstance(decoded, list) and decoded and all(isinstance(m, dict) and "role" in m for m in decoded)
+    return decoded if turns else prompt
+
+
 def _decoded(value: dict[str, Any]) -> dict[str, Any]:
     """Undo the JSON columns of the Parquet form: message lists in `prompt`, mappings in `meta` and `provenance`."""
     row = dict(value)
-    prompt = row["prompt"]
-    if isinstance(prompt, str) and prompt.lstrip().startswith("["):
-        try:
-            decoded = parse_json(prompt)
-        except BadRow:
-            decoded = None  # an ordinary text that begins with a bracket
-        if isinstance(decoded, list) and decoded and all(isinstance(m, dict) and "role" in m for m in decoded):
-            row["prompt"] = decoded
+    row["prompt"] = decoded_prompt(row["prompt"])
     for name in ("meta", "provenance"):
         given = row.get(name)
         row[name] = (parse_json(given) if given else {}) if isinstance(given, str) else given or {}
