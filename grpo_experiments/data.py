@@ -100,6 +100,11 @@ def bundled(examples: Sequence[Example], both_orders: bool) -> list[Bundle]:
     return [tuple(shown for example in bundle for shown in orders(example)) for bundle in found.values()]
 
 
+def _tasks(bundle: Bundle) -> int:
+    """A task that is shown in both orders is one."""
+    return sum(not example.swapped for example in bundle)
+
+
 def chosen(bundles: Sequence[Bundle], tasks: int | None, seed: int, what: str) -> list[Bundle]:
     """Bundles of about `tasks` tasks, drawn by the seed, in the order of the file.
 
@@ -109,11 +114,34 @@ def chosen(bundles: Sequence[Bundle], tasks: int | None, seed: int, what: str) -
         return list(bundles)
     drawn, count = set(), 0
     for i in random.Random(f"{what}-{seed}").sample(range(len(bundles)), len(bundles)):
-        size = sum(not e.swapped for e in bundles[i])
+        size = _tasks(bundles[i])
         if count + size <= tasks:
             drawn.add(i)
             count += size
     return [bundle for i, bundle in enumerate(bundles) if i in drawn]
+
+
+def _asked(example: Example) -> tuple[str, bool]:
+    """The content id of what is asked, and whether the row names no other: the same text is one as a text and as the
+    only user turn."""
+    given = example.task.input
+    if isinstance(given, str):
+        return content_of(given), example.content == content_of(given)
+    turns = [m.model_dump() for m in given]
+    alone = len(given) == 1 and given[0].role == "user"
+    asked = content_of(given[0].content if alone else turns)
+    return asked, example.content in (asked, content_of(turns))
+
+
+def _contents(bundles: Sequence[Bundle]) -> list[set[str]]:
+    """What each bundle is about. Rows that name their contents are one by name; with a row that names none (of a file
+    without that column) a row shares the content where both ask the same."""
+    asked = [[_asked(example) for example in bundle] for bundle in bundles]
+    nameless = {what for row in asked for what, is_nameless in row if is_nameless}
+    return [
+        {example.content for example in bundle} | {what for what, _ in row if what in nameless}
+        for bundle, row in zip(bundles, asked, strict=True)
+    ]
 
 
 def _by_content(bundles: Sequence[Bundle]) -> list[list[int]]:
@@ -127,9 +155,9 @@ def _by_content(bundles: Sequence[Bundle]) -> list[list[int]]:
             i = root[i]
         return i
 
-    for i, bundle in enumerate(bundles):
-        for example in bundle:
-            root[find(i)] = find(owner.setdefault(example.content, i))
+    for i, names in enumerate(_contents(bundles)):
+        for name in names:
+            root[find(i)] = find(owner.setdefault(name, i))
     found: dict[int, list[int]] = {}
     for i in range(len(bundles)):
         found.setdefault(find(i), []).append(i)
@@ -144,10 +172,21 @@ def split(bundles: Sequence[Bundle], held_out_tasks: int, seed: int) -> tuple[li
     random.Random(f"held-out-{seed}").shuffle(groups)
     out: set[int] = set()
     for group in groups:
-        if sum(len(bundles[i]) for i in out) >= held_out_tasks:
+        if sum(map(_tasks, (bundles[i] for i in out))) >= held_out_tasks:
             break
         out.update(group)
     return [b for i, b in enumerate(bundles) if i not in out], [b for i, b in enumerate(bundles) if i in out]
+
+
+def _refuse_one_id_for_two(train: Sequence[Bundle], held_out: Sequence[Bundle]) -> None:
+    """A task may be in both files (then it is not trained on); rewards and logs go by ids, so one id is one task."""
+    known = {example.task.id: example.task for bundle in train for example in bundle if not example.swapped}
+    for example in (e for bundle in held_out for e in bundle if not e.swapped):
+        if known.get(example.task.id, example.task) != example.task:
+            raise ValueError(
+                f"{example.task.id!r} is one task in `tasks` and another in `held_out`: give the rows of one file "
+                "other ids (a prefix will do); rewards and logs go by them"
+            )
 
 
 def read_tasks(
@@ -166,7 +205,8 @@ def read_tasks(
         fits: whether a prompt is within the judge's limit; a bundle with one that is not is dropped whole.
 
     Raises:
-        ValueError: for rows that can't be read, or where nothing is left to train on.
+        ValueError: for rows that can't be read, an id that is another task in the other file, or where nothing is left
+            to train on.
     """
     dropped: Counter[str] = Counter()
 
@@ -179,10 +219,12 @@ def read_tasks(
     if held_out_file is None:
         train, held_out = split(train, held_out_tasks, seed)
     else:
-        held_out = usable(bundled(read_examples(held_out_file), both_orders))
-        held_out = chosen(held_out, held_out_tasks or None, seed, "held-out")
-        contents = {example.content for bundle in held_out for example in bundle}
-        apart = [b for b in train if not any(e.content in contents for e in b)]
+        others = bundled(read_examples(held_out_file), both_orders)
+        _refuse_one_id_for_two(train, others)
+        held_out = chosen(usable(others), held_out_tasks or None, seed, "held-out")
+        contents = _contents([*train, *held_out])
+        evaluated = set[str]().union(*contents[len(train) :])
+        apart = [b for b, names in zip(train, contents, strict=False) if not names & evaluated]
         dropped["content_held_out"] += sum(map(len, train)) - sum(map(len, apart))
         train = apart
     train = chosen(train, max_tasks, seed, "tasks")

@@ -106,7 +106,9 @@ def tasks_of(config: GrpoConfig, card: JudgeCard, tokenizer: Any) -> tuple[Tasks
     from mr3.judging.chat import ChatPrompt
 
     render, chat = card.renderer(), ChatPrompt(tokenizer)
-    known: dict[tuple[str, bool], str] = {}
+
+    def text(example: Example) -> str:
+        return chat.text(render(example.task))
 
     def fits(example: Example) -> bool:
         if example.task.mode not in card.modes:
@@ -114,8 +116,7 @@ def tasks_of(config: GrpoConfig, card: JudgeCard, tokenizer: Any) -> tuple[Tasks
                 f"task {example.task.id!r} is {example.task.mode}, and this judge was trained for "
                 f"{', '.join(card.modes)} only"
             )
-        text = known[example.task.id, example.swapped] = chat.text(render(example.task))
-        return len(chat.ids([text])[0]) <= card.max_prompt_tokens
+        return len(chat.ids([text(example)])[0]) <= card.max_prompt_tokens
 
     tasks = read_tasks(
         config.tasks,
@@ -127,7 +128,8 @@ def tasks_of(config: GrpoConfig, card: JudgeCard, tokenizer: Any) -> tuple[Tasks
         fits=fits,
     )
     rows = [example for bundle in (*tasks.train, *tasks.held_out) for example in bundle]
-    return tasks, {i: known[example.task.id, example.swapped] for i, example in enumerate(rows)}
+    # By row, as all that follows: an id may stand in both files.
+    return tasks, {i: text(example) for i, example in enumerate(rows)}
 
 
 def numbered(bundles: Sequence[Sequence[Example]], first: int) -> list[list[int]]:
