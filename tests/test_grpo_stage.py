@@ -123,7 +123,7 @@ def verdicts(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 def verdict(task: str, score: str, sample: int = 0, content: str = "c") -> dict[str, Any]:
     return {
-        "task_id": task, "content": content, "language": "en", "sets": ["s"], "gold": "1", "score": score,
+        "task_id": task, "content": content, "language": "en", "sets": ["s"], "gold": "1", "said": score,
         "swapped": False, "sample": sample,
     }  # fmt: skip
 

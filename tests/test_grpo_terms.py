@@ -75,17 +75,6 @@ def test_ordinal_correctness_falls_with_the_distance() -> None:
     assert values("correctness", group(of, texts), distance="ordinal") == [0.75, 1.0, 0.75, 0.5, 0.25, 0.0]
 
 
-def test_without_an_order_of_the_labels_ordinal_is_exact() -> None:
-    """Pairwise labels whose sides nobody knows, and a scale of one label: a distance says nothing there."""
-    for labels in (("A", "B"), ("Response A", "Response B")):
-        of = example(labels[1], task=task("t", labels=labels))
-        said = group(of, [answer(label) for label in labels], [{"label_probs": {labels[0]: 0.3, labels[1]: 0.6}}] * 2)
-        assert values("correctness", said, distance="ordinal") == [0.0, 1.0]
-        assert values("expected_correctness", said, distance="ordinal") == [0.6, 0.6]
-    one = example("good", task=task("t", **SCALE | {"rubric": Rubric(levels={"good": "it is good"})}))
-    assert values("correctness", group(one, [answer("good")]), distance="ordinal") == [1.0]
-
-
 def test_expected_correctness_is_the_mass_on_the_right_label() -> None:
     more: list[dict[str, Any]] = [
         {"label_probs": {A: 0.7, B: 0.2, TIE: 0.05}}, {"label_probs": {A: 0.1, B: 0.9, TIE: 0.0}}, {}, {}

@@ -17,15 +17,15 @@ Distance = Literal["exact", "ordinal"]
 def credit_of(task: Task, gold: str, distance: Distance) -> dict[str, float]:
     """What each legal score earns where `gold` is right.
 
-    Without an order of the labels (a mode without values, pairwise labels whose sides nobody knows, one label) ordinal
-    is exact.
+    In a mode whose labels have no order (choice) ordinal is exact.
     """
     found = {label: float(label == gold) for label in task.labels}
     if distance == "exact" or task.mode not in VALUED:
         return found
     values = label_values(task.labels, task.mode)
     span = max(values.values()) - min(values.values())
-    return {label: 1 - abs(values[label] - values[gold]) / span for label in found} if span else found
+    assert span, "a task's labels have an order, and are more than one (mr3.rubrics.checks)"
+    return {label: 1 - abs(values[label] - values[gold]) / span for label in found}
 
 
 class Correctness(Term):
