@@ -222,6 +222,12 @@ def test_weights_behind_an_endpoint_need_a_name(config: Any, backend: str) -> No
         model_identity(config(model="m", backend=backend, url="http://a/v1"))
 
 
+@pytest.mark.parametrize("config", [JudgeConfig, TeacherConfig, Translator, EngineConfig])
+def test_an_unknown_backend_is_refused_where_it_is_named(config: Any) -> None:
+    with pytest.raises(ValueError, match="unknown backend 'vlm'"):
+        config(model="m", backend="vlm")
+
+
 def test_a_branch_is_named_by_its_commit(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     ids.hub_commit.cache_clear()
     ids._unresolved.cache_clear()

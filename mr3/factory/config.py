@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mr3.config import StageConfig
-from mr3.inference.engine import EngineConfig, Sampling
-from mr3.inference.identity import check_stated
+from mr3.inference.engine import Sampling
+from mr3.inference.stated import StatedModel
 from mr3.inference.stream import StreamSettings
 from mr3.judge_card import find_card
 from mr3.judging.config import JudgeConfig
@@ -91,16 +91,9 @@ class AskedModel(JudgeConfig):
         return self
 
 
-class Translator(BaseModel):
+class Translator(StatedModel):
     """Who translates traces, and how."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    model: str
-    revision: str | None = None
-    backend: str = "vllm"
-    url: str | None = None
-    engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     max_model_len: int = 8_192
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.8, top_k=20, max_tokens=2_048)
     chunk_chars: int = Field(1_500, ge=50, description="longest piece of a trace that is translated at once")
@@ -115,23 +108,6 @@ class Translator(BaseModel):
     def _fits(self) -> Translator:
         check_gpus("translator", self.engine, self.stream)
         return self
-
-    @model_validator(mode="after")
-    def _named_weights(self) -> Translator:
-        check_stated(self.model, self.backend, self.revision)
-        return self
-
-    def engine_config(self) -> EngineConfig:
-        """The engine that hosts the translator."""
-        return EngineConfig(
-            model=self.model,
-            revision=self.revision,
-            backend=self.backend,
-            url=self.url,
-            engine=self.engine,
-            max_model_len=self.max_model_len,
-            seeded=True,
-        )
 
 
 class Decontamination(BaseModel):

@@ -8,24 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field
 
-from mr3.inference.engine import Completion, EngineConfig, Request, Sampling, known_backend
-from mr3.inference.identity import check_stated, model_identity, tokenizer_revision
+from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
+from mr3.inference.identity import model_identity, tokenizer_revision
+from mr3.inference.stated import StatedModel
 from mr3.inference.stream import StreamSettings
 from mr3.records import stable_hash
 
 
-class TeacherConfig(BaseModel):
+class TeacherConfig(StatedModel):
     """Which model writes, and how it is sampled."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(frozen=True)
 
-    model: str = Field(description="folder or hub id; for an endpoint the name that the server knows")
-    revision: str | None = Field(None, description="hub revision, or a name of the weights behind an endpoint")
-    backend: str = Field("vllm", description="vllm, endpoint, or package.module:Class of an engine of your own")
-    url: str | None = Field(None, description="base URL of an OpenAI-compatible endpoint")
-    engine: dict[str, Any] = Field(default_factory=dict, description="vLLM EngineArgs by name")
     host: str | None = Field(None, description="name of a Ray actor that holds the engine")
     tokenizer: str | None = Field(None, description="where the chat template is; default: the model")
     thinking: bool = Field(True, description="`enable_thinking` of the chat template")
@@ -33,28 +29,9 @@ class TeacherConfig(BaseModel):
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=8_192)
     stream: StreamSettings = Field(default_factory=StreamSettings)
 
-    @field_validator("backend")
-    @classmethod
-    def _known_backend(cls, backend: str) -> str:
-        return known_backend(backend)
-
-    @model_validator(mode="after")
-    def _named_weights(self) -> TeacherConfig:
-        check_stated(self.model, self.backend, self.revision)
-        return self
-
     def engine_config(self) -> EngineConfig:
         """The engine that hosts the teacher."""
-        return EngineConfig(
-            model=self.model,
-            revision=self.revision,
-            backend=self.backend,
-            url=self.url,
-            engine=self.engine,
-            host=self.host,
-            max_model_len=self.max_model_len,
-            seeded=True,
-        )
+        return super().engine_config().model_copy(update={"host": self.host})
 
     def provenance(self) -> dict[str, Any]:
         """What a rubric's record says of its teacher."""
