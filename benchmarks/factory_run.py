@@ -18,7 +18,7 @@ def main(config_file: str, result: str) -> None:
     import pyarrow.parquet  # noqa: F401
     from transformers import AutoTokenizer  # noqa: F401  (the tokenizers alone bring torch with them)
 
-    from benchmarks.told_engine import ToldEngine
+    from benchmarks.oracle_engine import ToldEngine
     from mr3.factory.config import FactoryConfig
     from mr3.factory.stage import run
 

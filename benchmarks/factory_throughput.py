@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks import told_engine
+from benchmarks import oracle_engine
 from benchmarks.registry import Bar, Benchmark, Result
 from benchmarks.rows_memory import peak_memory
 from benchmarks.workload import base_judge, environment
@@ -32,7 +32,7 @@ def _marked(count: int, seed: int) -> Iterator[str]:
     from mr3.nano.labelled import rows
 
     for number, row in enumerate(rows(count, seed)):
-        text = f"{row.task.input} ({number}) {told_engine.mark(row.gold)}"
+        text = f"{row.task.input} ({number}) {oracle_engine.mark(row.gold)}"
         task = row.task.model_copy(update={"input": text})
         yield row.model_copy(update={"task": task}).model_dump_json(exclude_defaults=True) + "\n"
 
@@ -47,7 +47,7 @@ def write_sources(folder: Path, rows: int) -> None:
 
 def write_config(root: Path, rows: int, model: Path) -> Path:
     """The factory's config for the first rows of the file."""
-    model_block = {"model": str(model), "backend": told_engine.NAME, "dialect": "plain"}
+    model_block = {"model": str(model), "backend": oracle_engine.NAME, "dialect": "plain"}
     config: dict[str, Any] = {
         "output_dir": str(root / f"factory-{rows}"),
         "profile": "compact",

@@ -1,6 +1,6 @@
 """`mr3 label` without Ray, in forked processes: for what is to be run hundreds of times, killed, and failed.
 
-All of the stage but the stream: the same worker, store, spool, tables and manifest. The answers of the engine depend on
+All of the stage but the stream: the same worker, store, buffer, tables and manifest. The engine's answers depend on
 the run (`SALT`), so that it is seen whose verdict counts.
 """
 

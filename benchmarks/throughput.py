@@ -58,7 +58,7 @@ class TimedWorker(LabelWorker):
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         async with self._warm:
             if not self._ready_file.exists():
-                await self.desk.judge.engine.generate(warm_requests())
+                await self.cached.judge.engine.generate(warm_requests())
                 self._ready_file.write_text(str(time.time()))
         return await super().__call__(batch)
 
@@ -68,8 +68,8 @@ class LongTailWorker(TimedWorker):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        inner = self.desk.judge
-        self.desk.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
+        inner = self.cached.judge
+        self.cached.judge = LongTailJudge(inner.card, inner._chat._tokenizer, inner.engine, inner.judge_id)
 
 
 def warm_requests() -> list[Any]:
@@ -125,8 +125,8 @@ class Job:
         from transformers import AutoTokenizer
 
         from mr3.judging.judge import JudgeItem
-        from rewards.planning import judge_prompt, task_id
         from rewards.pool import Placed, read_pool
+        from rewards.prompt_schedule import judge_prompt, task_id
         from rewards.tasks import TaskMaker
 
         tokenizer = AutoTokenizer.from_pretrained(self.judge.model)

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from dpo.sampling import Generation, Prompt, read_prompts, sample_policy
 from mr3.artifacts import stage_run
-from mr3.checking import compare, load_checker
 from mr3.config import StageConfig
+from mr3.ground_truth import compare, load_checker
 from mr3.inference.stream import StreamSettings
 from mr3.items import Item, write_items
 from mr3.judging.config import JudgeConfig

@@ -95,19 +95,19 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-class Every:
+class RateLimit:
     """Says yes at most once in so many seconds, first after that time: for lines that tell how far a stage is."""
 
     def __init__(self, seconds: float = 10.0) -> None:
         self._seconds = seconds
-        self._said = time.monotonic()
+        self._last = time.monotonic()
 
     def __call__(self) -> bool:
         """Whether it is time for the next line."""
         now = time.monotonic()
-        if now - self._said < self._seconds:
+        if now - self._last < self._seconds:
             return False
-        self._said = now
+        self._last = now
         return True
 
 

@@ -39,8 +39,8 @@ _MOST_DEATHS = 20
 class StoredJudge:
     """A judge that looks into its store first; what `RewardModel` asks inside an actor."""
 
-    def __init__(self, desk: Any) -> None:
-        self._desk = desk
+    def __init__(self, cached: Any) -> None:
+        self._cached = cached
         self.new = self.new_tokens = 0
         """Verdicts that were made, not found, and the tokens that they took (of a prompt and its answer)."""
 
@@ -48,8 +48,8 @@ class StoredJudge:
         """The verdicts on all items, in their order, under the ids of the tasks that ask now."""
         from mr3.judging.worker import for_task
 
-        prepared = [self._desk.judge.prepare(item) for item in items]
-        answers = await self._desk.ask(prepared)
+        prepared = [self._cached.judge.prepare(item) for item in items]
+        answers = await self._cached.ask(prepared)
         found = [Verdict.model_validate_json(for_task(answers.results[p.id], p.item.task.id)) for p in prepared]
         made = {v.id: v for v in found if v.id in answers.new}
         self.new += len(made)
@@ -68,9 +68,9 @@ class RewardActor:
     """
 
     def __init__(self, judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> None:
-        from mr3.judging.worker import open_desk
+        from mr3.judging.worker import open_cached_judge
 
-        self._desk = open_desk(judge, store, identity, run)
+        self._cached = open_cached_judge(judge, store, identity, run)
 
     def ping(self) -> None:
         """A sign of life, from a thread that engines don't block."""
@@ -92,9 +92,9 @@ class RewardActor:
             raise ValueError(
                 f"no rubric {named[0].rubric!r} here: reward actors have no library, give the rubric itself"
             )
-        if how.samples > 1 and self._desk.judge.card.sampling.temperature == 0:
+        if how.samples > 1 and self._cached.judge.card.sampling.temperature == 0:
             raise ValueError(f"samples is {how.samples}, but this judge decodes greedily: leave it at 1")
-        judge = StoredJudge(self._desk)
+        judge = StoredJudge(self._cached)
         model = RewardModel(
             judge, combine=how.combine, orders=how.orders, samples=how.samples, tie_margin=how.tie_margin
         )

@@ -27,11 +27,11 @@ from rewards.canary_texts import KINDS, SUFFIXES, canary_text, suffixed
 from rewards.collect import Truth
 from rewards.ingest import Ingested, write_payloads
 from rewards.model import result_of, value_of
-from rewards.planning import replay
 from rewards.plans import distinct, shuffled
 from rewards.pool import Placed, PoolItem
+from rewards.prompt_schedule import replay
 from rewards.records import SetAside
-from rewards.spool import Spool
+from rewards.reorder_buffer import ReorderBuffer
 from rewards.tables import TableWriter
 from rewards.tasks import TaskSettings
 
@@ -221,7 +221,7 @@ class Canaries:
         self._part_rows = part_rows
         self._tasks = tasks
 
-    def collect(self, spool: Spool, folder: Path) -> dict[str, Any] | None:
+    def collect(self, buffer: ReorderBuffer, folder: Path) -> dict[str, Any] | None:
         """Write canaries.parquet; returns the `canaries` block of metrics.json (None: the run has none)."""
         if not self._canaries:
             return None
@@ -229,7 +229,7 @@ class Canaries:
 
         rows = []
         for begin in range(0, len(self._canaries), self._part_rows):
-            found = spool.take((self._first + begin) // self._part_rows)
+            found = buffer.take((self._first + begin) // self._part_rows)
             for offset, canary in enumerate(self._canaries[begin : begin + self._part_rows]):
                 verdicts = Judged.model_validate_json(found[self._first + begin + offset]).verdicts
                 rows.append(self._judged(canary, verdicts))

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from mr3.inference.store import Store
 from mr3.records import Outcome, PoolRow, Verdict
 from rewards.pairs import select_pairs
-from rewards.planning import replay
 from rewards.plans import authors, distinct
+from rewards.prompt_schedule import replay
 from rewards.records import Comparison
 from rewards.rows import comparison_row, preference_row, prompt_row, response_rows, verdict_row
 from rewards.tables import COMPARISONS, PREFERENCES, PROMPTS, RESPONSES, VERDICTS, TableWriter

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.records import DEFAULT_LABELS, Outcome, PoolRow, Verdict, stable_hash
-from rewards.planning import Judgement, judge_prompt, task_id
 from rewards.plans import distinct
 from rewards.pool import Placed, PoolItem
+from rewards.prompt_schedule import Judgement, judge_prompt, task_id
 from rewards.tasks import TaskMaker, TaskSettings
 
 if TYPE_CHECKING:

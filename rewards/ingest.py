@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mr3.records import PoolRow
-from mr3.stage import Every
+from mr3.stage import RateLimit
 from rewards.pool import Placed, PoolItem, PoolSpec, read_pool
 from rewards.records import SetAside
 
@@ -33,8 +33,8 @@ EMPTY = "the pool is empty: give a pool with at least one prompt and its respons
 
 
 @dataclass
-class Told:
-    """Rows whose language was told by their text, or is the default."""
+class LanguageStats:
+    """How the language of rows was found: in their text, with a confidence, or by the default."""
 
     rows: int = 0
     confidence: float = 0.0
@@ -74,7 +74,7 @@ class Ingested:
     rows_joined: int = 0
     responses_joined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    told: dict[str, Told] = field(default_factory=dict)
+    told: dict[str, LanguageStats] = field(default_factory=dict)
 
     @property
     def parts(self) -> list[Path]:
@@ -143,7 +143,7 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
     folder.mkdir(parents=True)
     done = Ingested(folder=folder, part_rows=part_rows)
     seen = _Seen(folder.with_name("seen.sqlite"))
-    tell = Every()
+    due = RateLimit()
     temporary = rejected.with_name(f".{rejected.name}.tmp")
     held: list[str] = []  # as JSON, not as rows: see _BATCH
     with temporary.open("w", encoding="utf-8", errors="backslashreplace") as out:
@@ -157,7 +157,7 @@ def ingest(items: Iterable[PoolItem], folder: Path, rejected: Path, part_rows: i
             if len(held) == part_rows:
                 _write_part(held, done)
                 held = []
-                if tell():
+                if due():
                     log.info("pool: %d prompts read", done.prompts)
         if held:
             _write_part(held, done)
@@ -200,7 +200,7 @@ def _count(row: PoolRow, done: Ingested) -> None:
         done.rows_joined += len(row.provenance.get("merged", ()))
         done.responses_joined += sum(len(equal) for equal in row.provenance.get("same_text", {}).values())
         if "language" in row.provenance:
-            done.told.setdefault(row.language, Told()).add(row.provenance["language"])
+            done.told.setdefault(row.language, LanguageStats()).add(row.provenance["language"])
 
 
 def _write_part(payloads: list[str], done: Ingested) -> None:

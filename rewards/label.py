@@ -24,15 +24,15 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mr3.artifacts import StageRun, stage_run
-from mr3.checking import compare, load_checker
-from mr3.collection import collect_rarely
 from mr3.config import StageConfig
+from mr3.gc_tuning import tune_gc
+from mr3.ground_truth import compare, load_checker
 from mr3.inference.stream import StreamSettings
 from mr3.judging.config import JudgeConfig
 from mr3.records import PoolMode, PoolRow
 from mr3.rubrics import Rubric
 from mr3.rubrics.checks import check_mode
-from mr3.stage import Every, stage_main
+from mr3.stage import RateLimit, stage_main
 from rewards.canaries import CanaryDraw, CanarySettings, check_limit
 from rewards.collect import Collector, PairSettings, Truth
 from rewards.estimate import EstimateSettings
@@ -40,7 +40,7 @@ from rewards.ingest import EMPTY, Ingested, ingest_pool, read_part
 from rewards.label_metrics import label_metrics
 from rewards.model import Combine, Orders, margins_vary
 from rewards.pool import PoolSpec, pool_files, pool_is_empty, read_pool
-from rewards.spool import Spool
+from rewards.reorder_buffer import ReorderBuffer
 from rewards.tasks import TaskSettings, check_plan
 
 log = logging.getLogger(__name__)
@@ -140,18 +140,18 @@ class Pace:
     per_s: float | None = None
 
 
-def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
-    """Stream all judgements into the spool."""
+def _judge(config: LabelConfig, pool: Ingested, buffer: ReorderBuffer) -> Pace:
+    """Stream all judgements into the buffer."""
     from mr3.judging.run import Work, judge_groups
     from rewards.worker import LabelWorker, new_verdicts, ready_at, superseded_verdicts
 
     pace = Pace()
-    begun, tell = time.monotonic(), Every()
+    begun, due = time.monotonic(), RateLimit()
     ready: float | None = None
     work = Work(LabelWorker, {"tasks": config.tasks.model_dump(mode="json")})
     results = judge_groups(pool.folder, config.judge, config.verdicts, config.stream, work)
     for prompts, (group, payload) in enumerate(results, start=1):
-        spool.add(int(group), payload)
+        buffer.add(int(group), payload)
         if int(group) < pool.prompts:  # canaries come behind the pool's own
             pace.new += new_verdicts(payload)
             pace.superseded += superseded_verdicts(payload)
@@ -161,43 +161,43 @@ def _judge(config: LabelConfig, pool: Ingested, spool: Spool) -> Pace:
             told = ready_at(payload)
             ready = begun if told is None else max(begun, now - (time.time() - told))
         pace.per_s = pace.new / (now - ready) if now > ready else None
-        if tell():
+        if due():
             log.info("%d of %d prompts, %d new verdicts (%.1f/s)", prompts, pool.prompts, pace.new, pace.per_s or 0.0)
     pace.seconds = time.monotonic() - begun
     return pace
 
 
-def _collect(config: LabelConfig, pool: Ingested, spool: Spool) -> Collector:
+def _collect(config: LabelConfig, pool: Ingested, buffer: ReorderBuffer) -> Collector:
     """Write the tables, part by part in the pool's order."""
     from mr3.inference.store import Store
     from rewards.worker import Judged
 
-    tell = Every()
+    due = RateLimit()
     with (
         Store(config.verdicts) as store,
         Collector(config.output_dir, config.tasks, config.pairs, _truth(config)) as collector,
     ):
         for number, part in enumerate(pool.parts):
-            found = {index: Judged.model_validate_json(p).verdicts for index, p in spool.take(number).items()}
+            found = {index: Judged.model_validate_json(p).verdicts for index, p in buffer.take(number).items()}
             collector.settle(found.values(), store)
             for index, row in read_part(part):
                 collector.prompt(row, found.pop(index))
             assert not found, "the stream returned prompts that are not in the pool"
-            if tell():
+            if due():
                 log.info("tables: part %d of %d", number + 1, len(pool.parts))
     return collector
 
 
 def _run(config: LabelConfig, stage: StageRun) -> None:
-    collect_rarely()
+    tune_gc()
     work = stage.folder / "work"
     draw = CanaryDraw(config.canaries, config.tasks, _truth(config))
     pool = ingest_pool(config.pool, work / "pool", stage.folder / "rejected.jsonl", watch=draw.watch)
     log.info("pool: %d prompts, %d responses, %d rows set aside", pool.prompts, pool.responses, pool.rows_set_aside)
     canaries = draw.place(pool)
-    spool = Spool(work / "spool", pool.part_rows)
-    pace = _judge(config, pool, spool)
-    collector = _collect(config, pool, spool)
+    buffer = ReorderBuffer(work / "buffer", pool.part_rows)
+    pace = _judge(config, pool, buffer)
+    collector = _collect(config, pool, buffer)
     stage.metrics = label_metrics(
         collector.counts,
         pool,
@@ -209,7 +209,7 @@ def _run(config: LabelConfig, stage: StageRun) -> None:
         both_orders=config.mode == "pairwise" and config.orders != "one",
         checked=config.checker is not None,
     )
-    stage.metrics["canaries"] = canaries.collect(spool, stage.folder)
+    stage.metrics["canaries"] = canaries.collect(buffer, stage.folder)
     shutil.rmtree(work)
 
 

@@ -1,6 +1,6 @@
 """Which responses of a prompt are compared with which, in rounds.
 
-A plan is a generator over seats 0..n-1: it yields a round of seat pairs, is sent the winners of that round (None for
+A plan is a generator over slots 0..n-1: it yields a round of slot pairs, is sent the winners of that round (None for
 a tie or a failure), and ends. Most plans need one round; `knockout` asks only what the results so far leave open.
 Who sits where, and which of a pair is shown first, is drawn by a hash of seed, prompt and text, so that neither the
 order nor the names of the policies in the pool can leak into the labels. Add a plan by adding a function to `PLANS`.
@@ -16,14 +16,14 @@ from typing import Any
 
 from mr3.records import Candidate
 
-Seats = list[tuple[int, int]]
+Slots = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
 class Round:
     """Comparisons that don't depend on each other. A `decisive` one makes a preference; others only lead to it."""
 
-    pairs: Seats
+    pairs: Slots
     decisive: bool = True
 
 
@@ -36,7 +36,7 @@ def all_pairs(n: int) -> Plan:
     yield Round(list(combinations(range(n), 2)))
 
 
-def _row(n: int) -> Seats:
+def _row(n: int) -> Slots:
     return [(i, i + 1) for i in range(n - 1)]
 
 
@@ -50,17 +50,17 @@ def circular(n: int) -> Plan:
     yield Round(_row(n) + ([(n - 1, 0)] if n > 2 else []))
 
 
-def _neighbours(seats: Sequence[int]) -> tuple[Seats, list[int]]:
+def _neighbours(slots: Sequence[int]) -> tuple[Slots, list[int]]:
     """Pairs of neighbours, and who is left over."""
-    pairs = [(seats[i], seats[i + 1]) for i in range(0, len(seats) - 1, 2)]
-    return pairs, list(seats[2 * len(pairs) :])
+    pairs = [(slots[i], slots[i + 1]) for i in range(0, len(slots) - 1, 2)]
+    return pairs, list(slots[2 * len(pairs) :])
 
 
 def knockout(n: int) -> Plan:
     """The best and the worst, and then the two against each other: at most 3n/2 - 1 comparisons.
 
     The first round parts the field; winners go on for the best, losers for the worst. A tie is decided by lot (the
-    seats are drawn), which no preference can come from: only the last comparison is decisive.
+    slots are drawn), which no preference can come from: only the last comparison is decisive.
     """
     pairs, left = _neighbours(range(n))
     upper, lower = list(left), list(left)
@@ -78,7 +78,7 @@ def knockout(n: int) -> Plan:
                 b if w in (None, a) else a for (a, b), w in zip(down, winners[len(up) :], strict=True)
             ]
         pairs = [(upper[0], lower[0])]
-    if pairs and pairs[0][0] != pairs[0][1]:  # one seat can be both where the judge contradicts itself
+    if pairs and pairs[0][0] != pairs[0][1]:  # one slot can be both where the judge contradicts itself
         yield Round(pairs)
 
 
@@ -106,29 +106,29 @@ def shuffled(values: Sequence[Any], *key: Any) -> list[Any]:
 class Board:
     """Who sits where, and how each pair is shown, for one prompt."""
 
-    seats: tuple[str, ...]
+    slots: tuple[str, ...]
     seed: int
     prompt_id: str
     texts: Mapping[str, str]
 
     @classmethod
     def of(cls, texts: Mapping[str, str], seed: int, prompt_id: str) -> Board:
-        """Seats drawn by a hash of each text: a response that is added later moves nobody else.
+        """Slots drawn by a hash of each text: a response that is added later moves nobody else.
 
         Args:
             texts: response id -> text; all different.
         """
-        drawn = {i: (_drawn(f"seats\0{seed}\0{prompt_id}\0{text}"), text) for i, text in texts.items()}
+        drawn = {i: (_drawn(f"slots\0{seed}\0{prompt_id}\0{text}"), text) for i, text in texts.items()}
         return cls(tuple(sorted(texts, key=drawn.__getitem__)), seed, prompt_id, texts)
 
     def shown(self, a: int, b: int) -> tuple[str, str]:
-        """Response ids of two seats, the one that is shown first in front: the same whenever the two meet."""
-        first, second = sorted((self.seats[a], self.seats[b]), key=self.texts.__getitem__)
+        """Response ids of two slots, the one that is shown first in front: the same whenever the two meet."""
+        first, second = sorted((self.slots[a], self.slots[b]), key=self.texts.__getitem__)
         texts = f"{self.texts[first]}\0{self.texts[second]}"
         turned = _drawn(f"orientation\0{self.seed}\0{self.prompt_id}\0{texts}")[0] & 1
         return (second, first) if turned else (first, second)
 
-    def capped(self, pairs: Seats, cap: int | None) -> Seats:
+    def capped(self, pairs: Slots, cap: int | None) -> Slots:
         """At most `cap` of the pairs, drawn by a hash."""
         return pairs if cap is None else shuffled(pairs, "cap", self.seed, self.prompt_id)[:cap]
 
@@ -147,7 +147,7 @@ def plan_pairs(
     if plan not in ONE_ROUND:
         raise ValueError(f"plan {plan!r} has no fixed list of pairs: choose one of {', '.join(sorted(ONE_ROUND))}")
     board = Board.of(texts, seed, prompt_id)
-    pairs = next(PLANS[plan](len(board.seats))).pairs
+    pairs = next(PLANS[plan](len(board.slots))).pairs
     return [board.shown(a, b) for a, b in board.capped(pairs, cap)]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from mr3.records import Mode, PoolRow, Verdict
-from rewards.planning import Judgement
 from rewards.plans import authors, distinct
+from rewards.prompt_schedule import Judgement
 from rewards.records import Comparison, Pair
 from rewards.tasks import TaskSettings, shown_text, text_hash
 

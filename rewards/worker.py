@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import BaseModel
 
 from mr3.inference.stored_work import Answers
-from mr3.judging.desk import JudgeDesk
+from mr3.judging.cached_judge import CachedJudge
 from mr3.judging.judge import JudgeItem, Prepared
-from mr3.judging.worker import for_task, open_desk
+from mr3.judging.worker import for_task, open_cached_judge
 from mr3.records import PoolRow, Verdict
-from rewards.planning import Judgement, judge_prompt, task_id
+from rewards.prompt_schedule import Judgement, judge_prompt, task_id
 from rewards.tasks import TaskMaker, TaskSettings
 
 
@@ -90,7 +90,7 @@ class LabelWorker:
     def __init__(
         self, judge: dict[str, Any], store: str, identity: str, tasks: dict[str, Any], run: str | None = None
     ) -> None:
-        self.desk: JudgeDesk = open_desk(judge, store, identity, run)
+        self.cached: CachedJudge = open_cached_judge(judge, store, identity, run)
         self._settings = TaskSettings.model_validate(tasks)
         self._ready = time.time()
 
@@ -98,8 +98,8 @@ class LabelWorker:
         """One batch of prompts, a round of all at a time."""
         prompts = [_Prompt(PoolRow.model_validate_json(payload), self._settings) for payload in batch["payload"]]
         while live := [p for p in prompts if p.asked]:
-            prepared = [[self.desk.judge.prepare(item) for item in prompt.items()] for prompt in live]
-            answers = await self.desk.ask([p for row in prepared for p in row])
+            prepared = [[self.cached.judge.prepare(item) for item in prompt.items()] for prompt in live]
+            answers = await self.cached.ask([p for row in prepared for p in row])
             for prompt, row in zip(live, prepared, strict=True):
                 prompt.take(row, answers)
         return {"group": batch["group"], "payload": np.array([p.payload(self._ready) for p in prompts], dtype=object)}

@@ -128,7 +128,7 @@ class PoisonedWorker(JudgeWorker):
 
     def __init__(self, judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> None:
         super().__init__(judge, store, identity, run)
-        self.desk.judge = Judge(CARD, make_tokenizer(), PoisonedEngine(), identity)
+        self.cached.judge = Judge(CARD, make_tokenizer(), PoisonedEngine(), identity)
 
 
 def item(task: Task, **more: Any) -> JudgeItem:

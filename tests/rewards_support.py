@@ -19,7 +19,7 @@ from mr3.inference.engine import Completion, Request, Sampling
 from mr3.judge_card import JudgeCard, write_card
 from mr3.judging.judge import Judge, JudgeItem
 from mr3.records import PoolRow
-from rewards.planning import judge_prompt, task_id
+from rewards.prompt_schedule import judge_prompt, task_id
 from rewards.tasks import TaskMaker, TaskSettings
 
 TEMPLATE = (

@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mr3.checking import compare
+from mr3.ground_truth import compare
 from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.judge_card import write_card
 from mr3.records import Task

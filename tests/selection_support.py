@@ -16,7 +16,7 @@ from mr3.config import build_config
 from mr3.records import Outcome, PoolRow, Task, Verdict, stable_hash
 from rewards.collect import Collector
 from rewards.label import LabelConfig
-from rewards.planning import Judgement, judge_prompt, task_id
+from rewards.prompt_schedule import Judgement, judge_prompt, task_id
 from rewards.selection.config import PairsConfig
 from rewards.tasks import TaskMaker
 

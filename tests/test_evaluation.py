@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from mr3.artifacts import read_json
-from mr3.checking import compare, load_checker
 from mr3.config import build_config
 from mr3.evaluation.baselines import baselines
 from mr3.evaluation.metrics import Combine, Judged, all_metrics, combine_orders
 from mr3.evaluation.output import choose_examples
 from mr3.evaluation.stage import EvalConfig, main, run
 from mr3.evaluation.tasks import EvalTask, read_tasks
+from mr3.ground_truth import compare, load_checker
 from mr3.inference.session import ray_session
 from mr3.records import PAIRWISE_LABELS, Outcome, Task, Verdict
 from mr3.rubrics import Rubric

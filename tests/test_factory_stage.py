@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import told_engine
+from benchmarks import oracle_engine
 from benchmarks.factory_throughput import _marked
 from benchmarks.workload import base_judge
 from mr3.artifacts import read_json
@@ -44,7 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(world: Path, out: Path, **changes: Any) -> FactoryConfig:
-    model = {"model": str(world / "judge"), "backend": told_engine.NAME, "dialect": "plain"}
+    model = {"model": str(world / "judge"), "backend": oracle_engine.NAME, "dialect": "plain"}
     given: dict[str, Any] = {
         "output_dir": str(out),
         "profile": "compact",
@@ -178,7 +178,7 @@ def test_published_columns_have_the_published_names(made: Path) -> None:
 
 def test_neither_batches_nor_a_stop_change_the_files(made: Path, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, asked = world / "stopped", Counter[str]()
-    real = told_engine.ToldEngine.generate
+    real = oracle_engine.ToldEngine.generate
 
     async def counted(self: Any, requests: Any) -> Any:
         asked.update(r.id for r in requests)
@@ -188,7 +188,7 @@ def test_neither_batches_nor_a_stop_change_the_files(made: Path, world: Path, mo
         return await real(self, requests)
 
     stopped: list[bool] = []
-    monkeypatch.setattr(told_engine.ToldEngine, "generate", counted)
+    monkeypatch.setattr(oracle_engine.ToldEngine, "generate", counted)
     config = settings(world, out, stream={"batch_groups": 7, "concurrency": 3})
     with pytest.raises(KeyboardInterrupt):
         run(config)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mr3.checking import load_checker
+from mr3.ground_truth import load_checker
 from mr3.importing import load_named
 from mr3.inference.engine import EngineConfig
 from mr3.inference.hosts import open_engine

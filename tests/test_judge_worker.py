@@ -45,7 +45,7 @@ def judge_folder(path: Path) -> JudgeConfig:
 def worker(tmp_path: Path, engine: Any, run: str | None = None) -> JudgeWorker:
     config = judge_folder(tmp_path / "judge")
     made = JudgeWorker(config.model_dump(), str(tmp_path / "store"), "model@1", run)
-    made.desk.judge = Judge(CARD, make_tokenizer(), engine, "model@1")
+    made.cached.judge = Judge(CARD, make_tokenizer(), engine, "model@1")
     return made
 
 
@@ -99,7 +99,7 @@ def suspects(tmp_path: Path, engine: Any, *marks: tuple[list[int], bool]) -> lis
     """Judge nine rows of one batch after engines died with some of them (rows, alone)."""
     tasks = [pair(input=str(i), id=str(i)) for i in range(9)]
     before = worker(tmp_path, engine)
-    ids = [before.desk.judge.prepare(item(task)).id for task in tasks]
+    ids = [before.cached.judge.prepare(item(task)).id for task in tasks]
     run = Store(tmp_path / "store").open_run()
     for rows, alone in marks:
         died(tmp_path / "store", [ids[i] for i in rows], alone, run)
@@ -239,12 +239,12 @@ class RunEngine(ScriptedEngine):
 def two_runs(tmp_path: Path, first: Any, second: Any, release: asyncio.Event, patience: float) -> Any:
     """Three rows are with the engine of one run; it answers when a second run has judged all six, or lost patience."""
     runs = [worker(tmp_path, engine) for engine in (first, second)]
-    prepared = [runs[0].desk.judge.prepare(item(pair(input=str(i), id=str(i)))) for i in range(6)]
+    prepared = [runs[0].cached.judge.prepare(item(pair(input=str(i), id=str(i)))) for i in range(6)]
 
     async def both() -> Any:
-        one = asyncio.create_task(runs[0].desk.ask([prepared[i] for i in range(3)]))
+        one = asyncio.create_task(runs[0].cached.ask([prepared[i] for i in range(3)]))
         await asyncio.sleep(0.05)
-        two = asyncio.create_task(runs[1].desk.ask(prepared))
+        two = asyncio.create_task(runs[1].cached.ask(prepared))
         await asyncio.wait({two}, timeout=patience)
         waited = not two.done()
         release.set()
@@ -304,6 +304,6 @@ def test_open_marks_of_another_run_never_fail_a_good_row(tmp_path: Path) -> None
     made = worker(tmp_path, ScriptedEngine(prefers_sixes))
     for task in tasks:
         for _ in range(2):
-            died(tmp_path / "store", [made.desk.judge.prepare(item(task)).id], alone=True)
+            died(tmp_path / "store", [made.cached.judge.prepare(item(task)).id], alone=True)
     answer = ask(worker(tmp_path, ScriptedEngine(prefers_sixes)), group_row("g", [dump(t) for t in tasks]))
     assert [(v["outcome"], v["attempts"]) for v in answer[0]["verdicts"]] == [("ok", 1)] * 2

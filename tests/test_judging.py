@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from mr3.inference.engine import Completion, Request, Sampling
 from mr3.inference.store import Store
 from mr3.judge_card import JudgeCard, write_card
+from mr3.judging.cached_judge import CachedJudge
 from mr3.judging.chat import ChatPrompt, with_prefix
 from mr3.judging.config import JudgeConfig
-from mr3.judging.desk import JudgeDesk
 from mr3.judging.expected import answer_until_score
 from mr3.judging.judge import Judge, JudgeItem
 from mr3.judging.scale import expected_score, label_values, mirrored
@@ -235,7 +235,7 @@ def test_a_branch_that_could_not_be_asked_for_makes_no_expected_score(
     def asked() -> Verdict:
         with Store(tmp_path) as store:
             return Verdict.model_validate_json(
-                asyncio.run(JudgeDesk(judge, store).ask([prepared])).results[prepared.id]
+                asyncio.run(CachedJudge(judge, store).ask([prepared])).results[prepared.id]
             )
 
     verdict = asked()

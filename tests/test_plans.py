@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from mr3.records import Outcome, PoolRow, Verdict
 from mr3.rubrics import Criterion, Rubric
 from rewards.pairs import RULES, select_pairs
-from rewards.planning import Judgement, judge_prompt, replay, task_id
 from rewards.plans import ONE_ROUND, PLANS, Board, plan_pairs
+from rewards.prompt_schedule import Judgement, judge_prompt, replay, task_id
 from rewards.tasks import TaskSettings
 
 RUBRIC = Rubric(criteria=[Criterion(name="good", description="It is good.")])

@@ -22,9 +22,9 @@ from grpo_experiments.policy.log import Record, StepLog
 from grpo_experiments.policy.recording import Judged, Recorder
 from grpo_experiments.policy.sources import GoldSource, LengthSource
 from grpo_experiments.policy.truth import agreement, standing
-from mr3.checking import compare
 from mr3.cli.stages import config_model_of
 from mr3.config import load_config
+from mr3.ground_truth import compare
 from rewards.serving.trl_reward import Measured
 from tests.rewards_support import check
 

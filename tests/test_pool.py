@@ -17,7 +17,7 @@ from rewards.plans import authors, distinct
 from rewards.pool import Adapter, Placed, PoolItem, pool_files, read_pool
 from rewards.pools.rows import RowReader
 from rewards.records import SetAside
-from rewards.spool import Spool
+from rewards.reorder_buffer import ReorderBuffer
 
 
 def _row(prompt_id: str, **changes: Any) -> dict[str, Any]:
@@ -125,11 +125,11 @@ def test_a_pool_without_rows_is_an_error(tmp_path: Path, lines: list[str], messa
 
 
 def test_the_spool_puts_results_in_order(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", part_rows=4, hold=3)
+    buffer = ReorderBuffer(tmp_path / "buffer", part_rows=4, hold=3)
     for index in (9, 0, 5, 3, 1, 8):
-        spool.add(index, f"of {index}\u2028")
-    assert spool.take(0) == {0: "of 0\u2028", 1: "of 1\u2028", 3: "of 3\u2028"}
-    assert sorted(spool.take(1)) == [5] and sorted(spool.take(2)) == [8, 9] and spool.take(3) == {}
+        buffer.add(index, f"of {index}\u2028")
+    assert buffer.take(0) == {0: "of 0\u2028", 1: "of 1\u2028", 3: "of 3\u2028"}
+    assert sorted(buffer.take(1)) == [5] and sorted(buffer.take(2)) == [8, 9] and buffer.take(3) == {}
 
 
 def test_identical_responses_are_judged_as_one() -> None:

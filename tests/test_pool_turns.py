@@ -14,8 +14,8 @@ from mr3.records import Outcome, Verdict
 from mr3.rubrics import Criterion, Rubric
 from rewards.collect import Collector, PairSettings
 from rewards.ingest import ingest_pool, read_part
-from rewards.planning import judge_prompt, task_id
 from rewards.pool import PoolSpec
+from rewards.prompt_schedule import judge_prompt, task_id
 from rewards.tasks import TaskMaker, TaskSettings
 
 TALK = [

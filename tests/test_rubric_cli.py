@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import factory_throughput, told_engine
+from benchmarks import factory_throughput, oracle_engine
 from benchmarks.workload import base_judge
 from mr3.cli.main import main
 from mr3.config import load_config
@@ -243,7 +243,7 @@ def test_generated_rubrics_go_all_the_way_into_training_rows(tmp_path: Path, mon
     source = {"path": str(sources / "rows.jsonl"), "name": "nano", "rubrics": str(by_task)}
     found = list(open_source(FileSource.model_validate(source)))
     assert [r.kind for r in found if isinstance(r, SetAside)] == ["no_rubric"] * 2, "two were not asked for"
-    model = {"model": str(tmp_path / "judge"), "backend": told_engine.NAME, "dialect": "plain"}
+    model = {"model": str(tmp_path / "judge"), "backend": oracle_engine.NAME, "dialect": "plain"}
     given = {
         "output_dir": tmp_path / "data",
         "profile": "compact",

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mr3.checking import compare
+from mr3.ground_truth import compare
 from mr3.inference.engine import Completion
 from mr3.inference.session import ray_session
 from mr3.inference.store import Store

@@ -8,7 +8,7 @@ from typing import Any
 
 from grpo_experiments.policy.log import Record
 from grpo_experiments.policy.truth import agreement, checked, standing
-from mr3.checking import Checker
+from mr3.ground_truth import Checker
 from rewards.grouping import groups_of
 from rewards.serving.trl_reward import Measured, completion_texts, silence
 

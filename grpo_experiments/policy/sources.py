@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from grpo_experiments.policy.config import PolicyGrpoConfig
 from grpo_experiments.policy.truth import Checks, standing
-from mr3.checking import Checker, compare, load_checker
+from mr3.ground_truth import Checker, compare, load_checker
 from mr3.records import stable_hash
 from rewards.grouping import group_pairs, group_scores, groups_of
 from rewards.serving.schema import JudgeStrategy

@@ -18,8 +18,8 @@ from grpo_experiments.policy.log import StepLog
 from grpo_experiments.policy.recording import Recorder
 from grpo_experiments.policy.sources import Source, open_source
 from grpo_experiments.policy.trainer import KeepLog, PolicyTrainer
-from mr3.checking import load_checker
 from mr3.compact_head import use_compact_head
+from mr3.ground_truth import load_checker
 from mr3.launch import is_main_process
 from mr3.training import (
     PlainProgress,

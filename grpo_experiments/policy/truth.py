@@ -3,7 +3,7 @@
     standing(r) = sum over the rubric's criteria i = 0 .. n-1 of met_i 2^(n-1-i), divided by 2^n - 1
 
 It is 1 where all criteria are met, 0 where none is, and orders responses as the rubric does: the first criterion on
-which two differ decides (`mr3.checking.compare`).
+which two differ decides (`mr3.ground_truth.compare`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from mr3.checking import Checker, compare
+from mr3.ground_truth import Checker, compare
 from rewards.grouping import Pair
 
 Checks = dict[str, bool]

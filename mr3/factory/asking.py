@@ -21,7 +21,7 @@ from mr3.hub import open_tokenizer
 from mr3.inference.engine import Completion
 from mr3.inference.hosts import open_engine
 from mr3.inference.store import Store
-from mr3.judging.desk import JudgeDesk
+from mr3.judging.cached_judge import CachedJudge
 from mr3.judging.judge import Judge, JudgeItem, Prepared, judge_constant
 from mr3.records import stable_hash
 
@@ -79,7 +79,7 @@ class AskWorker:
     ) -> None:
         model = AskedModel.model_validate(judge)
         opened = open_asked(model, identity)
-        self.desk = JudgeDesk(opened, Store(store, run))
+        self.cached = CachedJudge(opened, Store(store, run))
         self._write = PromptWriter(opened.tokenizer, model.dialect, model.template_arguments, model.date)
         self._asks = [(strategy, samples) for strategy, samples in asks]
         self._heads: dict[tuple[str, tuple[str, ...]], bytes] = {}
@@ -109,7 +109,7 @@ class AskWorker:
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of rows."""
         prepared = [self.prepare(read_row(payload)) for payload in batch["payload"]]
-        answers = await self.desk.ask([p for row in prepared for asked in row for p in asked])
+        answers = await self.cached.ask([p for row in prepared for asked in row for p in asked])
         payloads = []
         for payload, row in zip(batch["payload"], prepared, strict=True):
             told = ",".join(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from mr3.stage import Every, quiet
+from mr3.stage import RateLimit, quiet
 
 log = logging.getLogger("mr3.factory")
 T = TypeVar("T")
@@ -17,10 +17,10 @@ def counted(rows: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The same rows, with progress on the way."""
     from tqdm import tqdm
 
-    tell = Every(_EVERY_S)
+    due = RateLimit(_EVERY_S)
     with tqdm(total=total, unit="row", desc=what, disable=quiet()) as bar:
         for number, row in enumerate(rows, start=1):
             yield row
             bar.update()
-            if quiet() and tell():
+            if quiet() and due():
                 log.info("%s: %d of %d rows", what, number, total)

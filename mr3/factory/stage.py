@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mr3.artifacts import StageRun, stage_run, write_atomic, write_json
-from mr3.collection import collect_rarely
 from mr3.factory.config import FactoryConfig
 from mr3.factory.funnel import Filter, check_funnel, table
 from mr3.factory.parts import Step
+from mr3.gc_tuning import tune_gc
 from mr3.hub import open_tokenizer
 from mr3.sources import source_files
 from mr3.stage import stage_main
@@ -58,7 +58,7 @@ def _make(config: FactoryConfig, run: StageRun) -> None:
     from mr3.factory.gather import gather
     from mr3.factory.output import RowWriter
 
-    collect_rarely()
+    tune_gc()
     out = run.folder
     line = _Line(out / "work")
     store = config.store or out / "store"

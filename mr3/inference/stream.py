@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from mr3.collection import collect_rarely
 from mr3.files import disk_trouble
+from mr3.gc_tuning import tune_gc
 from mr3.inference.liveness import SessionLost, Watch, start_beating
 from mr3.inference.slices import Slices
 from mr3.inference.stored_work import MOST_DEATHS
@@ -176,7 +176,7 @@ class StreamWorker:
         except ValueError as error:
             log.warning("the worker can't be made", exc_info=True)
             self._error = str(error)
-        collect_rarely()
+        tune_gc()
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch; what the worker refuses comes back as an error."""

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import BaseModel
 
 from mr3.inference.store import Store
+from mr3.judging.cached_judge import CachedJudge
 from mr3.judging.config import JudgeConfig
-from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import JudgeItem
 from mr3.judging.opening import open_judge
 
@@ -22,16 +22,16 @@ class Group(BaseModel):
     meta: Any = None
 
 
-def open_desk(
+def open_cached_judge(
     judge: dict[str, Any], store: str, identity: str, run: str | None = None, apart: bool = False
-) -> JudgeDesk:
+) -> CachedJudge:
     """The judge and the store of one worker process, from what a stream can carry.
 
     Args:
         run: the driver's (see `Store.open_run`).
         apart: the judge's engine lives in a process of its own.
     """
-    return JudgeDesk(open_judge(JudgeConfig.model_validate(judge), identity, apart), Store(store, run))
+    return CachedJudge(open_judge(JudgeConfig.model_validate(judge), identity, apart), Store(store, run))
 
 
 def for_task(payload: str, task_id: str) -> str:
@@ -49,13 +49,13 @@ class JudgeWorker:
     """
 
     def __init__(self, judge: dict[str, Any], store: str, identity: str, run: str | None = None) -> None:
-        self.desk = open_desk(judge, store, identity, run)
+        self.cached = open_cached_judge(judge, store, identity, run)
 
     async def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One batch of groups."""
         groups = [Group.model_validate_json(payload) for payload in batch["payload"]]
-        prepared = [[self.desk.judge.prepare(item) for item in group.items] for group in groups]
-        answers = await self.desk.ask([p for row in prepared for p in row])
+        prepared = [[self.cached.judge.prepare(item) for item in group.items] for group in groups]
+        answers = await self.cached.ask([p for row in prepared for p in row])
         payloads = []
         for group, row in zip(groups, prepared, strict=True):
             verdicts = ",".join(for_task(answers.results[p.id], p.item.task.id) for p in row)

@@ -16,11 +16,11 @@ from typing import Literal
 
 from mr3.inference.stored_work import end_tasks
 from mr3.inference.stream import StreamSettings
+from mr3.judging.cached_judge import CachedJudge
 from mr3.judging.config import JudgeConfig
-from mr3.judging.desk import JudgeDesk
 from mr3.judging.judge import JudgeItem, Prepared
 from mr3.judging.run import group_row, judge_groups
-from mr3.judging.worker import for_task, open_desk
+from mr3.judging.worker import for_task, open_cached_judge
 from mr3.records import Verdict
 from mr3.refinement.records import Labelled, Mistake, Panel, Scores
 from mr3.rubrics import Rubric
@@ -106,27 +106,29 @@ class StreamPanel(_Panel):
 class DeskPanel(_Panel):
     """One judge, opened once and asked from this process."""
 
-    _desk: JudgeDesk | None = None
+    _cached: CachedJudge | None = None
     _loop: asyncio.AbstractEventLoop
 
-    def _opened(self) -> JudgeDesk:
-        if self._desk is None:
+    def _opened(self) -> CachedJudge:
+        if self._cached is None:
             from mr3.inference.store import Store
 
             with Store(self._store) as stored:
                 stored.refresh()
             judge = self._judge.model_dump(mode="json")
-            self._desk = open_desk(judge, str(self._store), self._judge.identity(), apart=self._judge.has_process)
+            self._cached = open_cached_judge(
+                judge, str(self._store), self._judge.identity(), apart=self._judge.has_process
+            )
             self._loop = asyncio.new_event_loop()
-        return self._desk
+        return self._cached
 
-    async def _ask(self, desk: JudgeDesk, groups: Sequence[tuple[int, int, list[Prepared]]]) -> list[Answer]:
+    async def _ask(self, cached: CachedJudge, groups: Sequence[tuple[int, int, list[Prepared]]]) -> list[Answer]:
         """All groups, in batches that are at work together."""
         gate = asyncio.Semaphore(self._settings.concurrency)
 
         async def batch(part: Sequence[tuple[int, int, list[Prepared]]]) -> list[Answer]:
             async with gate:
-                answers = await desk.ask([p for _, _, prepared in part for p in prepared])
+                answers = await cached.ask([p for _, _, prepared in part for p in prepared])
             found: list[Answer] = []
             for place, at, prepared in part:
                 texts = [for_task(answers.results[p.id], p.item.task.id) for p in prepared]
@@ -139,19 +141,19 @@ class DeskPanel(_Panel):
         return [answer for found in await asyncio.gather(*map(batch, parts)) for answer in found]
 
     def _verdicts(self, rubrics: Sequence[Rubric], items: Sequence[Labelled]) -> Iterator[Answer]:
-        desk = self._opened()
+        cached = self._opened()
         groups = [
-            (place, at, [desk.judge.prepare(i) for i in self._items(rubric, item)])
+            (place, at, [cached.judge.prepare(i) for i in self._items(rubric, item)])
             for place, rubric in enumerate(rubrics)
             for at, item in enumerate(items)
         ]
-        yield from self._loop.run_until_complete(self._ask(desk, groups))
+        yield from self._loop.run_until_complete(self._ask(cached, groups))
 
     def close(self) -> None:
         """Give the engine back; what an interrupt left at work ends here."""
-        if self._desk is not None:
+        if self._cached is not None:
             self._loop.run_until_complete(end_tasks(asyncio.all_tasks(self._loop)))
-            self._desk.judge.engine.close()
+            self._cached.judge.engine.close()
             self._loop.close()
 
 

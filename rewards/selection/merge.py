@@ -16,9 +16,9 @@ from typing import Any
 from mr3.records import stable_hash
 from rewards.plans import authors
 from rewards.records import Comparison
+from rewards.reorder_buffer import ReorderBuffer
 from rewards.selection.sources import Source, records
 from rewards.selection.votes import Vote, turned
-from rewards.spool import Spool
 from rewards.tasks import text_hash
 from rewards.walk import Row
 
@@ -64,14 +64,14 @@ def merged(sources: Sequence[Source], work: Path, seed: int, bucket_prompts: int
     """
     buckets = max(1, -(-sum(s.prompts for s in sources) // bucket_prompts))
     bucket_span = -(-_SPAN // buckets) * len(sources)
-    spool = Spool(work, bucket_span, hold=1024)
+    buffer = ReorderBuffer(work, bucket_span, hold=1024)
     for number, source in enumerate(sources):
         log.info("reading %s: %d prompts", source.folder, source.prompts)
         for record in records(source):
             place = int(stable_hash("order", seed, record["prompt_id"]), 16)
-            spool.add(place * len(sources) + number, json.dumps(record, ensure_ascii=False))
+            buffer.add(place * len(sources) + number, json.dumps(record, ensure_ascii=False))
     for bucket in range(buckets):
-        found = spool.take(bucket)
+        found = buffer.take(bucket)
         groups: dict[int, list[tuple[Source, Row]]] = {}
         for index in sorted(found):
             groups.setdefault(index // len(sources), []).append(

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mr3.artifacts import StageRun, finished_files, stage_run, write_atomic
-from mr3.stage import Every, stage_main
+from mr3.stage import RateLimit, stage_main
 from rewards.pairs import Choice, by_lot, pick, standings
 from rewards.selection.candidates import CANDIDATES, Quotas, candidate_row, fitting, held_out
 from rewards.selection.config import PairsConfig
@@ -80,13 +80,13 @@ def _select(config: PairsConfig, sources: Sequence[Source], stage: StageRun) -> 
     candidates = work / "candidates.parquet"
     splits = ["train", "heldout"] if config.heldout_share else ["train"]
     totals: Counter[str] = Counter()
-    tell = Every()
+    due = RateLimit()
     with Outputs(stage.folder, config.formats, splits) as outputs:
         with TableWriter(candidates, CANDIDATES) as table:
             selection = Selection(config, sources, outputs, table)
-            for prompt in merged(sources, work / "spool", config.seed):
+            for prompt in merged(sources, work / "buffer", config.seed):
                 selection.prompt(prompt)
-                if tell():
+                if due():
                     log.info("%d prompts looked at", selection.prompts_by_labels.total())
         quotas = Quotas(candidates, config)
         for rows in fitting(candidates, quotas, config, selection.funnel):

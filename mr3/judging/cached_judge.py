@@ -1,4 +1,4 @@
-"""Judgements through the exactly-once store, in one process: what is known of a verdict beside `StoredWork`."""
+"""A judge with its exactly-once store, in one process: what is known of a verdict beside `StoredWork`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PASSING = (Outcome.ENGINE_FAILED, Outcome.TIMED_OUT)
 """An engine that failed or was late may answer in the next run."""
 
 
-class JudgeDesk:
+class CachedJudge:
     """A judge with its store. Equal judgements that are asked for at the same time are made once."""
 
     def __init__(self, judge: Judge, store: Store) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 
-def collect_rarely() -> None:
+def tune_gc() -> None:
     """Look for cycles rarely, and never among what is there now: rows make none, and imports leave a million objects.
 
     Without it a collection comes every 700 objects, a few rows.

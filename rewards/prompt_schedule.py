@@ -57,17 +57,17 @@ class _Pairwise:
         self._found: dict[Pair, Comparison] = {}
 
     def run(self) -> Judging:
-        plan = PLANS[self._settings.plan](len(self._board.seats))
+        plan = PLANS[self._settings.plan](len(self._board.slots))
         step = next(plan, None)
         while step is not None:
-            seats = self._board.capped(step.pairs, self._settings.comparisons_per_prompt)
-            pairs = [self._board.shown(a, b) for a, b in seats]
+            slots = self._board.capped(step.pairs, self._settings.comparisons_per_prompt)
+            pairs = [self._board.shown(a, b) for a, b in slots]
             yield from self._ask(pairs, self._orders(step))
             for pair in pairs:
                 how = self._settings
                 self._found[pair] = combine(*pair, self._taken[pair], how.combine, how.tie_margin, self._labels)
             winners = [self._found[pair].winner for pair in pairs]
-            step = _advance(plan, [None if w is None else self._board.seats.index(w) for w in winners])
+            step = _advance(plan, [None if w is None else self._board.slots.index(w) for w in winners])
         return list(self._found.values())
 
     def _orders(self, step: Round) -> tuple[bool, ...]:
@@ -108,14 +108,14 @@ def _by_scores(
     scores = {i: scored(verdicts, labels, settings.mode) for i, verdicts in taken.items()}
     ids = {i: tuple(v.id for v in verdicts) for i, verdicts in taken.items()}
     found: dict[Pair, Comparison] = {}
-    plan = PLANS[settings.plan](len(board.seats))
+    plan = PLANS[settings.plan](len(board.slots))
     step = next(plan, None)
     while step is not None:
         pairs = [board.shown(a, b) for a, b in board.capped(step.pairs, settings.comparisons_per_prompt)]
         for pair in pairs:
             found[pair] = compare_scores(*pair, scores, ids, settings.tie_margin)
         winners = [found[pair].winner for pair in pairs]
-        step = _advance(plan, [None if w is None else board.seats.index(w) for w in winners])
+        step = _advance(plan, [None if w is None else board.slots.index(w) for w in winners])
     return list(found.values())
 
 

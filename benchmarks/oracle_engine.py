@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from mr3.inference.engine import Completion, EngineConfig, Request
 
-NAME = "benchmarks.told_engine:ToldEngine"
+NAME = "benchmarks.oracle_engine:ToldEngine"
 _MARK = re.compile(r"\[(Assistant A|Assistant B|Tie|[1-5]|true|false)\]")
 _OTHER = {"Assistant A": "Assistant B", "Assistant B": "Tie", "Tie": "Assistant A", "true": "false", "false": "true"}
 _TRACE = "\n1 language English: A English yes, B English yes: same\n2 polite: A Thanks yes, B Thanks yes: same\n"

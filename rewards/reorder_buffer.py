@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 
-class Spool:
+class ReorderBuffer:
     """An external bucket sort of (index, payload) by `index // part_rows`."""
 
     def __init__(self, folder: Path, part_rows: int, hold: int = 256) -> None:
