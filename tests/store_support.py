@@ -20,11 +20,18 @@ def dead_pid() -> int:
     return done.pid
 
 
-def died(folder: Path, ids: Sequence[str], alone: bool = False, run: str | None = None, in_stage: bool = False) -> str:
+def died(
+    folder: Path,
+    ids: Sequence[str],
+    alone: bool = False,
+    run: str | None = None,
+    in_stage: bool = False,
+    proven: bool = False,
+) -> str:
     """A process of a run that died with these ids at its engine; returns the run."""
     store = Store(folder, run)
     name = store.open_run()
-    store.claim(ids, Attempt(alone, in_stage=in_stage))
+    store.claim(ids, Attempt(alone, proven, in_stage))
     record = folder / "owners" / f"{store._marks.owner}.json"
     store._marks._stop.set()  # type: ignore[union-attr]
     record.write_text(json.dumps({**json.loads(record.read_text()), "pid": dead_pid()}))

@@ -95,14 +95,18 @@ def test_a_failed_engine_is_asked_again_in_the_next_run_but_other_failures_are_k
     assert [len(call) for call in engine.calls] == [1]
 
 
-def suspects(tmp_path: Path, engine: Any, *marks: tuple[list[int], bool]) -> list[dict[str, Any]]:
-    """Judge nine rows of one batch after engines died with some of them (rows, alone)."""
+def suspects(tmp_path: Path, engine: Any, *marks: tuple[list[int], bool], proven: bool = True) -> list[dict[str, Any]]:
+    """Judge nine rows of one batch after engines died with some of them (rows, alone).
+
+    Args:
+        proven: those engines had answered something before.
+    """
     tasks = [pair(input=str(i), id=str(i)) for i in range(9)]
     before = worker(tmp_path, engine)
     ids = [before.cached.judge.prepare(item(task)).id for task in tasks]
     run = Store(tmp_path / "store").open_run()
     for rows, alone in marks:
-        died(tmp_path / "store", [ids[i] for i in rows], alone, run)
+        died(tmp_path / "store", [ids[i] for i in rows], alone, run, proven=proven)
     [answer] = ask(worker(tmp_path, engine, run), group_row("g", [dump(t) for t in tasks]))
     assert len(list((tmp_path / "store" / "marks").iterdir())) == len(marks), "who lives leaves no further mark"
     verdicts: list[dict[str, Any]] = answer["verdicts"]
@@ -143,6 +147,12 @@ def test_a_row_that_killed_two_engines_alone_is_never_tried_again(tmp_path: Path
     assert verdicts[1]["attempts"] == 3 and "2 of them with nothing beside it" in verdicts[1]["reason"]
     assert [len(call) for call in engine.calls] == [8]
     assert Store(tmp_path / "store").refresh() == 9, "it is kept, so that the next run does not try it either"
+
+
+def test_a_row_is_tried_again_where_the_engines_that_died_with_it_may_have_been_broken(tmp_path: Path) -> None:
+    engine = ScriptedEngine(prefers_sixes)
+    verdicts = suspects(tmp_path, engine, (ALL, False), ([1], True), ([1], True), proven=False)
+    assert [v["outcome"] for v in verdicts] == ["ok"] * 9 and [len(call) for call in engine.calls] == [8, 1]
 
 
 def test_equal_judgements_of_two_batches_at_once_are_made_once(tmp_path: Path) -> None:

@@ -329,11 +329,11 @@ def test_profiles_and_strategies_are_named(templates: Templates) -> None:
 
 
 def test_a_compact_prompt_does_not_depend_on_what_was_rendered_before() -> None:
-    def shown(*levels: str) -> str:
-        rubric = {"levels": {level: f"level {level}" for level in levels}}
-        row = {"id": "t", "mode": "pointwise", "input": "q", "responses": ["x"], "language": "en", "rubric": rubric}
+    def shown(*sides: str) -> str:
+        rubric = {"levels": {f"Assistant {side}": f"{side} is better" for side in sides}}
+        row = {"id": "t", "mode": "pairwise", "input": "q", "responses": ["x", "y"], "language": "en", "rubric": rubric}
         return render(Task.model_validate(row), "compact").system
 
-    down, up = shown("3", "2", "1"), shown("1", "2", "3")
-    assert '"score": "3 | 2 | 1"' in down and '"score": "1 | 2 | 3"' in up
-    assert up.index("level 1") < up.index("level 3")
+    down, up = shown("B", "A"), shown("A", "B")
+    assert '"score": "Assistant B | Assistant A"' in down and '"score": "Assistant A | Assistant B"' in up
+    assert up.index("A is better") < up.index("B is better")
