@@ -97,6 +97,11 @@ def test_counterfactual_pays_in_so_far_as_the_twin_is_right_too() -> None:
     assert values("counterfactual", twins(A, A, [A], [A])) == [None], "a twin with the same gold tells nothing"
     assert values("counterfactual", twins(A, A, [A], [A]), only_flips=False) == [1.0]
     assert values("counterfactual", group(example(A), [answer(A)])) == [None]
+    half, quarter = (
+        group(example(B, "other"), [answer(label) for label in labels]) for labels in ([B, A], [B, A, A, A])
+    )
+    both = group(example(A), [answer(A), answer(B)], twins=(half, quarter))
+    assert values("counterfactual", both) == [0.25, 0.0], "of several twins the one that it knows least counts"
 
 
 @given(
@@ -115,6 +120,8 @@ def test_a_judge_that_ignores_the_rubric_earns_no_counterfactual(here: list[str]
 def test_both_orders_multiplies_by_the_other_order() -> None:
     other = group(example(B, swapped=True), [answer(B), answer(A)])
     assert values("both_orders", group(example(A), [answer(A), answer(B)], swapped=other)) == [0.5, 0.0]
+    wrong = group(example(B, swapped=True), [answer(A)])
+    assert values("both_orders", group(example(A), [answer(A)], swapped=wrong)) == [0.0], "one order alone pays nothing"
     assert values("both_orders", group(example(A), [answer(A)])) == [None]
 
 
