@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grpo_experiments.composite import Combine, Composite, advantages, no_variance
+from grpo_experiments.composite import EPSILON, Combine, Composite, advantages, no_variance
 from grpo_experiments.config import GrpoConfig
 from grpo_experiments.contract import RewardTerm, Values
 from grpo_experiments.terms import open_terms
@@ -46,6 +46,13 @@ def test_a_term_that_nobody_of_the_set_has_is_left_out() -> None:
 
 def test_what_is_partly_unknown_is_unknown_and_never_a_number() -> None:
     assert made(a=1.0, b=1.0).combine({"a": [1.0, 1.0], "b": [None, 0.0]}) == [None, 0.5]
+
+
+def test_a_normalised_term_is_divided_by_the_deviation_of_a_sample_as_in_trl() -> None:
+    """TRL takes torch's standard deviation, of n - 1; two values 1 apart have 0.7071."""
+    spread = 2**-0.5 + EPSILON
+    expected = [pytest.approx(-0.5 / spread), pytest.approx(0.5 / spread)]
+    assert advantages([0.0, 1.0]) == expected == made("normalised", a=1.0).combine({"a": [0.0, 1.0]})
 
 
 def test_normalised_terms_weigh_alike_whatever_their_spread() -> None:
