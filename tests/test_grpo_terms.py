@@ -97,6 +97,10 @@ def test_counterfactual_pays_in_so_far_as_the_twin_is_right_too() -> None:
     assert values("counterfactual", twins(A, A, [A], [A])) == [None], "a twin with the same gold tells nothing"
     assert values("counterfactual", twins(A, A, [A], [A]), only_flips=False) == [1.0]
     assert values("counterfactual", group(example(A), [answer(A)])) == [None]
+    cut = group(
+        example(A, "t1"), ["no verdict", answer(A)], twins=(group(example(B, "t2"), [answer(B), "no verdict"]),)
+    )
+    assert values("counterfactual", cut) == [0.0, 0.5], "a failed verdict is right on neither side"
     half, quarter = (
         group(example(B, "other"), [answer(label) for label in labels]) for labels in ([B, A], [B, A, A, A])
     )
