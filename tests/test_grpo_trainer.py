@@ -393,11 +393,11 @@ def test_what_is_rewarded_is_learned(tmp_path: Path) -> None:
     trainer = trainer_of(
         tmp_path, lambda row, k, text: sum(c.isdigit() for c in text) / (len(text) or 1), rows=32,
         trl={"num_generations": 8, "per_device_train_batch_size": 64, "max_steps": 25, "max_completion_length": 12,
-             "learning_rate": 3e-3, "save_strategy": "no", "num_generations_eval": 2},
+             "learning_rate": 1e-3, "lr_scheduler_type": "constant", "save_strategy": "no", "num_generations_eval": 2},
     )  # fmt: skip
     trainer.train()
     rewards = [step["reward"] for step in trainer.history.steps]
-    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.2, rewards
+    assert rewards[0] < 0.15 and sum(rewards[-5:]) / 5 > 0.3, rewards
 
 
 def test_a_scorer_that_fails_ends_the_run_with_its_reason(tmp_path: Path) -> None:
