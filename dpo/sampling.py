@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
 from mr3.inference.engine import Completion, EngineConfig, Request, Sampling
-from mr3.inference.identity import model_identity
 from mr3.inference.stream import StreamSettings
 from mr3.records import content_of, stable_hash
 from rewards.pools.rows import decoded_prompt
@@ -78,35 +77,24 @@ def sample_policy(
     model: str, prompts: Sequence[Prompt], settings: Generation, samples: int, seed: int
 ) -> dict[str, list[Completion]]:
     """`samples` completions per prompt id. Runs inside a Ray session; the store makes it resumable."""
-    from mr3.inference.generate_worker import GenerateWorker
-    from mr3.inference.store import Store
-    from mr3.inference.stream import stream_groups
+    from mr3.inference.generate_worker import generate_groups
     from mr3.training import load_tokenizer
 
     tokenizer = load_tokenizer(model)
-    rows = []
+    requests = {}
     for prompt in prompts:
         text = tokenizer.apply_chat_template(
             prompt.messages, tokenize=False, add_generation_prompt=True, enable_thinking=settings.thinking
         )
-        requests = [
+        requests[prompt.id] = [
             Request(
                 id=f"{prompt.id}#{k}",
                 prompt=str(text),
                 sampling=settings.sampling.model_copy(update={"seed": request_seed(seed, prompt.id, k)}),
-            ).model_dump(mode="json")
+            )
             for k in range(samples)
         ]
-        rows.append({"group": prompt.id, "payload": json.dumps({"requests": requests}, ensure_ascii=False)})
     engine = EngineConfig(
         model=model, engine=settings.engine, max_model_len=settings.max_model_len, seeded=True, host=settings.host
     )
-    folder = settings.store.resolve()
-    found = {}
-    with Store(folder) as stored:
-        run = stored.open_run()
-        stored.refresh()
-        worker = {"engine": engine, "model_key": model_identity(engine), "store": str(folder), "run": run}
-        for group, payload in stream_groups(rows, GenerateWorker, worker, settings.stream):
-            found[group] = [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
-    return found
+    return generate_groups(requests, engine, settings.store, settings.stream)

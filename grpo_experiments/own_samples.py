@@ -154,11 +154,8 @@ def _prompted(config: OwnSamplesConfig, card: JudgeCard, tokenizer: Any) -> tupl
 
 def _generated(config: OwnSamplesConfig, card: JudgeCard, prompted: Sequence[Prompted]) -> dict[str, list[Completion]]:
     """Completions by task id. The store makes it resumable."""
-    from mr3.inference.generate_worker import GenerateWorker
-    from mr3.inference.identity import model_identity
+    from mr3.inference.generate_worker import generate_groups
     from mr3.inference.session import ray_session
-    from mr3.inference.store import Store
-    from mr3.inference.stream import stream_groups
 
     longest = config.max_output_tokens or card.max_output_tokens
     engine = EngineConfig(
@@ -168,32 +165,24 @@ def _generated(config: OwnSamplesConfig, card: JudgeCard, prompted: Sequence[Pro
         seeded=True,
         host=config.host,
     )
-    rows = []
-    for one in prompted:
-        name = one.example.task.id
-        requests = [
+    requests = {
+        one.example.task.id: [
             Request(
-                id=f"{name}#{k}",
+                id=f"{one.example.task.id}#{k}",
                 prompt=one.text,
                 sampling=Sampling(
                     temperature=config.temperature,
                     max_tokens=longest,
                     # Of its own for each: one seed for all would make the draws of all tasks the same.
-                    seed=int(stable_hash("own-sample", config.seed, name, k)[:7], 16),
+                    seed=int(stable_hash("own-sample", config.seed, one.example.task.id, k)[:7], 16),
                 ),
-            ).model_dump(mode="json")
+            )
             for k in range(config.samples)
         ]
-        rows.append({"group": name, "payload": json.dumps({"requests": requests}, ensure_ascii=False)})
-    folder = config.store.resolve()
-    with ray_session(), Store(folder) as stored:
-        run = stored.open_run()
-        stored.refresh()
-        worker = {"engine": engine, "model_key": model_identity(engine), "store": str(folder), "run": run}
-        return {
-            group: [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
-            for group, payload in stream_groups(rows, GenerateWorker, worker, config.stream)
-        }
+        for one in prompted
+    }
+    with ray_session():
+        return generate_groups(requests, engine, config.store, config.stream)
 
 
 def read_samples(card: JudgeCard, one: Prompted, completions: Sequence[Completion]) -> list[Sampled]:

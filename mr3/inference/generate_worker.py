@@ -1,17 +1,20 @@
-"""A Ray Data worker that only generates: groups of requests in, groups of completions out, through the store."""
+"""Generation without judging: groups of requests in, groups of completions out, by a Ray Data worker and the store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mr3.inference.engine import Completion, EngineConfig, Request
 from mr3.inference.hosts import open_engine, stored_work
+from mr3.inference.identity import model_identity
 from mr3.inference.store import Store
 from mr3.inference.stored_work import Made
+from mr3.inference.stream import StreamSettings, stream_groups
 from mr3.records import stable_hash
 
 _PASSING = ("failed", "timed_out")
@@ -50,3 +53,28 @@ class GenerateWorker:
     def give_up(self, item: Request, reason: str, deaths: int) -> str:
         """The completion of a request that kills engines."""
         return Completion(id=item.id, finish="failed", error=reason, attempts=deaths).model_dump_json()
+
+
+def generate_groups(
+    groups: Mapping[str, Sequence[Request]], engine: EngineConfig, folder: Path, settings: StreamSettings
+) -> dict[str, list[Completion]]:
+    """The completions of every group of requests, by its name, in the order of the requests.
+
+    Runs inside a Ray session; the store in `folder` makes it resumable.
+    """
+    rows = [
+        {
+            "group": name,
+            "payload": json.dumps({"requests": [r.model_dump(mode="json") for r in requests]}, ensure_ascii=False),
+        }
+        for name, requests in groups.items()
+    ]
+    folder = folder.resolve()
+    with Store(folder) as stored:
+        run = stored.open_run()
+        stored.refresh()
+        worker = {"engine": engine, "model_key": model_identity(engine), "store": str(folder), "run": run}
+        return {
+            group: [Completion.model_validate(c) for c in json.loads(payload)["completions"]]
+            for group, payload in stream_groups(rows, GenerateWorker, worker, settings)
+        }
